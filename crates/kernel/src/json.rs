@@ -1,0 +1,64 @@
+//! JSON that we carry but do not act on stays the text it was.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// A valid JSON value, kept as text. Equal when the texts are equal.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Json(Box<str>);
+
+impl Json {
+    /// Checks the text once; later readers may rely on it.
+    pub fn parse(text: impl Into<String>) -> Result<Json, serde_json::Error> {
+        let text = text.into();
+        serde_json::from_str::<&RawValue>(&text)?;
+        Ok(Json(text.into_boxed_str()))
+    }
+
+    /// Any value serde can write as JSON with string keys.
+    pub fn of(value: &impl Serialize) -> Json {
+        Json(serde_json::to_string(value).expect("a plain value has a JSON form").into_boxed_str())
+    }
+
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    pub fn value(&self) -> serde_json::Value {
+        serde_json::from_str(&self.0).expect("checked when it was made")
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<serde_json::Value> for Json {
+    fn from(value: serde_json::Value) -> Json {
+        Json::of(&value)
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Json, D::Error> {
+        let raw = Box::<RawValue>::deserialize(from)?;
+        Ok(Json(Box::<str>::from(raw)))
+    }
+}

@@ -1,0 +1,242 @@
+//! What is true of a session: the fold of its log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::effect::Effect;
+use crate::event::{Append, End, Event, Try};
+use crate::fork::Lineage;
+use crate::ids::{AttemptId, AttemptNo, CallId, ItemId, Millis, Seq, SessionId, StepNo, TurnNo};
+use crate::input::{Failure, Input, TurnTerms};
+use crate::item::{Item, Outcome};
+use crate::json::Json;
+use crate::money::{Micros, Usage};
+use crate::plan::{Plan, Warm};
+use crate::tool::Runs;
+
+/// A session. `transcript` grows with the conversation and is only read to build requests; `live` is all that
+/// decisions look at, and stays small.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// The last append that was applied; 0 before the first.
+    pub head: Seq,
+    pub about: Option<About>,
+    pub transcript: Transcript,
+    pub live: Live,
+}
+
+/// What was settled when the session was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    pub id: SessionId,
+    pub project: String,
+    pub door: String,
+    pub named: bool,
+    pub metadata: Option<Json>,
+    pub created_at: Millis,
+    /// Which sessions minted the names of what was inherited.
+    pub lineage: Vec<Lineage>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Transcript {
+    pub entries: Vec<Entry>,
+    pub turns: BTreeMap<TurnNo, Past>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub item: Arc<Item>,
+    /// Left out of requests and listings: of a turn that failed and was to be visible only at its end.
+    pub hidden: bool,
+}
+
+/// A turn's place in the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Past {
+    pub started: Seq,
+    pub ended: Option<Seq>,
+    pub end: Option<End>,
+}
+
+/// The part of a session that decisions look at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Live {
+    pub last_at: Millis,
+    pub epoch: u64,
+    /// The last turn that was begun; 0 before the first.
+    pub turn_no: TurnNo,
+    /// The next item's index in the turn.
+    pub next_idx: u32,
+    /// The next call's number in the turn.
+    pub next_call: u32,
+    pub turn: Option<Turn>,
+    /// Calls without a result. Of an ended turn, only those its mode leaves to the next.
+    pub calls: BTreeMap<CallId, Call>,
+    /// Calls closed before their outcome was known: it may still be learned.
+    pub doubts: BTreeMap<CallId, Doubt>,
+    /// Learned since the last step; the model hears of it in the next.
+    pub news: Vec<CallId>,
+    pub spent: Micros,
+    /// Money held for attempts under way.
+    pub reserved: BTreeMap<AttemptId, Micros>,
+    pub warm: Option<Warm>,
+    /// How many bytes of items a request would carry, for estimates.
+    pub transcript_bytes: u64,
+    /// Does a request carry images?
+    pub images: bool,
+    pub parked: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Turn {
+    pub no: TurnNo,
+    pub terms: TurnTerms,
+    /// 0 until the first step begins: calls inherited from the turn before may come first.
+    pub step: StepNo,
+    /// The tries of the current step that are under way.
+    pub attempts: BTreeMap<AttemptNo, Attempt>,
+    /// How many tries the current step has had.
+    pub attempts_made: u32,
+    /// Offers that failed in the current step.
+    pub failed: Vec<(Option<String>, Failure)>,
+    pub retry_at: Option<Millis>,
+    /// Heard, and not yet said to the model.
+    pub pending: Vec<ItemId>,
+    pub restarts: u32,
+    /// Calls that we ran or run in this turn.
+    pub calls_run: u32,
+    pub bytes: u64,
+    pub usage: Usage,
+    pub cost: Micros,
+    pub started_at: Millis,
+    /// Milliseconds of work up to `last_at`; waiting for people and clients is not work.
+    pub worked_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub why: Try,
+    pub plan: Option<Plan>,
+    pub placed_at: Millis,
+    /// It won: its answer is the one that is shown.
+    pub chosen: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    pub name: String,
+    pub arguments: String,
+    pub runs: Runs,
+    pub state: CallState,
+    pub step: StepNo,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallState {
+    /// A person has to say yes or no.
+    AwaitingApproval { expires_at: Millis },
+    /// A person said yes; it starts with the next turn.
+    Approved,
+    /// It may have run.
+    Started,
+    /// The client has it.
+    WithClient,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Doubt {
+    pub name: String,
+    /// How it was closed: `unknown` or `cancelled`.
+    pub closed: Outcome,
+    /// What was learned since.
+    pub learned: Option<Outcome>,
+}
+
+/// The answer is no. Not an error: nothing went wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rejection {
+    /// The session was not created, or was already.
+    NotCreated,
+    AlreadyCreated,
+    /// A turn is running.
+    Busy {
+        turn: TurnNo,
+    },
+    NoSuchTurn,
+    NoSuchItem(ItemId),
+    /// The call was never made, or has its answer.
+    CallNotOpen(CallId),
+    /// The call waits for another kind of answer.
+    WrongAnswer(CallId),
+    /// These calls have to be answered first.
+    CallsOpen(Vec<CallId>),
+    /// Items before this one still belong together with later ones.
+    NotABoundary,
+    /// The approval was not answered in time.
+    Expired(CallId),
+    Parked(String),
+    NotParked,
+    /// A newer owner has the session.
+    OldEpoch {
+        current: u64,
+    },
+}
+
+impl Session {
+    pub fn replay<'a>(log: impl IntoIterator<Item = &'a Append>) -> Session {
+        let mut session = Session::default();
+        for append in log {
+            session.apply(append);
+        }
+        session
+    }
+
+    /// Folds one append. Total: a fact that has been recorded is always accepted.
+    pub fn apply(&mut self, append: &Append) {
+        self.head = append.seq;
+        for event in &append.events {
+            if let Event::Created { id, project, door, named, metadata, inheritance } = event {
+                self.about = Some(About {
+                    id: *id,
+                    project: project.clone(),
+                    door: door.clone(),
+                    named: *named,
+                    metadata: metadata.clone(),
+                    created_at: append.at,
+                    lineage: inheritance.as_ref().map(|it| it.lineage.clone()).unwrap_or_default(),
+                });
+            }
+            self.transcript.apply(event, append.seq, &self.live);
+            self.live.apply(event, append.at);
+        }
+    }
+
+    /// What follows from an input. Pure; changes nothing. No events: nobody waits for this any more.
+    pub fn decide(&self, input: Input, now: Millis) -> Result<Vec<Event>, Rejection> {
+        crate::decide::decide(self, input, now)
+    }
+
+    /// What the outside should be doing for this session right now, and nothing more.
+    pub fn effects(&self) -> Vec<Effect> {
+        crate::effects::effects(&self.live)
+    }
+
+    pub fn id(&self) -> Option<SessionId> {
+        self.about.as_ref().map(|it| it.id)
+    }
+}
+
+impl Live {
+    pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
+        let turn = self.turn.as_ref().filter(|it| it.no == id.turn && it.step == id.step)?;
+        turn.attempts.get(&id.attempt)
+    }
+
+    pub fn reserved_total(&self) -> Micros {
+        self.reserved.values().sum()
+    }
+}

@@ -1,0 +1,317 @@
+//! What the runtime needs from the outside. Each trait is implemented at the rim, and by the simulation.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use everstate_kernel::delta::Piece;
+use everstate_kernel::ids::{Millis, Seq, SessionId};
+use everstate_kernel::input::Failure;
+use everstate_kernel::item::{Outcome, Part};
+use everstate_kernel::offer::Offer;
+use everstate_kernel::request::Request;
+use everstate_kernel::tool::ServerTool;
+use futures_util::stream::BoxStream;
+
+// ---- the log -----------------------------------------------------------------------------
+
+/// The durable log of all sessions, and what is projected from it.
+#[async_trait]
+pub trait Log: Send + Sync + fmt::Debug {
+    /// Lands one row whole, or not at all. Returns when it is flushed. Whoever appends second at a position is
+    /// [`Fenced`](AppendError::Fenced).
+    async fn append(&self, row: NewRow) -> Result<Landed, AppendError>;
+
+    /// Rows after `after`, oldest first, at most `limit`. Erased contents are gone, their rows are not.
+    async fn read(&self, session: SessionId, after: Seq, limit: usize) -> Result<Vec<Row>, Down>;
+
+    /// The end of a session's log; `None` if there is no such session.
+    async fn head(&self, session: SessionId) -> Result<Option<Head>, Down>;
+
+    /// Has an append with this key landed, and where?
+    async fn seen(&self, session: SessionId, key: &str) -> Result<Option<Seq>, Down>;
+
+    /// Sessions whose wake-up time has come, earliest first.
+    async fn due(&self, now: Millis, limit: usize) -> Result<Vec<(SessionId, Millis)>, Down>;
+
+    /// When the next wake-up after `now` is.
+    async fn next_due(&self) -> Result<Option<Millis>, Down>;
+
+    /// Sessions that want work, in id order after `after`: what a node adopts when it starts.
+    async fn ready(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<SessionId>, Down>;
+
+    /// A project's sessions, newest first, before the given one (exclusive).
+    async fn list(
+        &self,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down>;
+
+    /// Rewrites what remains of a session under a new data key and destroys the old one. `redact` gets each row's
+    /// body and answers what is left of it, or `None` if nothing in it has to go. The chain still verifies.
+    async fn erase(&self, session: SessionId, redact: Redact) -> Result<(), Down>;
+
+    /// Deletes a session: rows, projections, and the key that could read what backups still hold of it.
+    async fn delete(&self, session: SessionId) -> Result<(), Down>;
+
+    /// A cached fold, sealed like a row. Only a cache: it may be gone.
+    async fn put_snapshot(&self, session: SessionId, at: Head, body: Bytes) -> Result<(), Down>;
+    async fn snapshot(&self, session: SessionId) -> Result<Option<(Head, Bytes)>, Down>;
+
+    /// Packs closed history up to and including `through` into one compressed segment, and drops frames in it.
+    async fn roll_up(&self, session: SessionId, through: Seq) -> Result<(), Down>;
+
+    /// Something for a session whose owner cannot take it now. Posting twice with one key is posting once.
+    async fn post(&self, session: SessionId, key: &str, body: Bytes) -> Result<(), Down>;
+    /// What is waiting in a session's inbox, in the order it was posted.
+    async fn inbox(&self, session: SessionId) -> Result<Vec<Posted>, Down>;
+    /// What became of a posted input: written by the append (or the refusal) that consumed it.
+    async fn outcome(&self, session: SessionId, key: &str) -> Result<Option<PostOutcome>, Down>;
+    /// Settles a posted input that led to no append.
+    async fn settle(&self, session: SessionId, key: &str, outcome: PostOutcome)
+    -> Result<(), Down>;
+
+    /// Recomputes a session's chain: does every row say what was written?
+    async fn verify(&self, session: SessionId) -> Result<Verdict, Down>;
+}
+
+pub type Redact = Box<dyn Fn(RowKind, Seq, &[u8]) -> Option<Vec<u8>> + Send + Sync>;
+
+/// A row to be appended at `seq`, which must be the position after the session's last.
+#[derive(Clone, Debug)]
+pub struct NewRow {
+    pub session: SessionId,
+    pub seq: Seq,
+    pub kind: RowKind,
+    pub at: Millis,
+    /// Hash of the newest `Events` row's header; the chain skips frames.
+    pub prev: Hash,
+    pub body: Bytes,
+    /// Recorded with the row, so that the same input is not taken twice.
+    pub key: Option<String>,
+    /// Inbox entries this append consumed.
+    pub consumed: Vec<String>,
+    /// How the session looks after it; `None` leaves the projections as they are (frames).
+    pub projection: Option<Projection>,
+}
+
+/// What is kept beside the log, and could be rebuilt from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Projection {
+    /// When it wants to be woken, if nothing happens before.
+    pub wake: Option<Millis>,
+    /// Does it want work right now?
+    pub ready: bool,
+    /// Set by the first append, then kept.
+    pub listing: Option<Listing>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listing {
+    pub project: String,
+    pub created_at: Millis,
+    /// A small JSON object for lists: state, agent, cost. No contents.
+    pub summary: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListKey {
+    pub created_at: Millis,
+    pub session: SessionId,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    pub session: SessionId,
+    pub created_at: Millis,
+    pub summary: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowKind {
+    Events,
+    Frame,
+}
+
+pub type Hash = [u8; 32];
+
+/// The end of a session's log. `hash` is of the newest `Events` row's header; zeroes before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    pub seq: Seq,
+    pub hash: Hash,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landed {
+    pub head: Head,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub seq: Seq,
+    pub kind: RowKind,
+    pub version: u16,
+    pub at: Millis,
+    /// Of an `Events` row: its header's hash.
+    pub hash: Hash,
+    pub body: Bytes,
+    /// Something in it was erased.
+    pub erased: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Posted {
+    pub key: String,
+    pub body: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum PostOutcome {
+    /// Consumed by the append at this position.
+    Landed(Seq),
+    /// Refused, and why.
+    Refused(String),
+}
+
+/// What `verify` found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    pub rows: u64,
+    /// Rows whose content was erased; their place in the chain holds.
+    pub erased: u64,
+    /// The first thing that is wrong, in words.
+    pub broken: Option<String>,
+    pub head: Head,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum AppendError {
+    /// Somebody else has written there: we are not the owner any more. Nothing of ours landed.
+    Fenced,
+    /// The key was seen before; the append that carried it is there.
+    Seen(Seq),
+    Down(Down),
+}
+
+/// The store cannot do it now: what it tried, and why not. Opaque; whoever gets it passes it on or gives up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Down(pub String);
+
+impl fmt::Display for Down {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Down {}
+
+// ---- the registry ------------------------------------------------------------------------
+
+/// Documents with compare-and-set: projects, keys, claims, lists of offers.
+#[async_trait]
+pub trait Registry: Send + Sync + fmt::Debug {
+    async fn get(&self, project: &str, kind: &str, id: &str) -> Result<Option<Document>, Down>;
+
+    /// Writes a document if its revision is `expect` (`None`: if there is none yet). Returns the new revision.
+    async fn put(&self, put: Put) -> Result<u64, PutError>;
+
+    async fn remove(&self, project: &str, kind: &str, id: &str) -> Result<(), Down>;
+
+    /// A project's documents of a kind, newest first, before `before` (created, id).
+    async fn documents(
+        &self,
+        project: &str,
+        kind: &str,
+        before: Option<(Millis, String)>,
+        limit: usize,
+    ) -> Result<Vec<Document>, Down>;
+}
+
+#[derive(Clone, Debug)]
+pub struct Put {
+    pub project: String,
+    pub kind: String,
+    pub id: String,
+    pub expect: Option<u64>,
+    pub body: Bytes,
+    pub now: Millis,
+    /// After this time the document is as good as gone, and is removed some time later.
+    pub expires_at: Option<Millis>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    pub id: String,
+    pub revision: u64,
+    pub created_at: Millis,
+    pub updated_at: Millis,
+    pub expires_at: Option<Millis>,
+    pub body: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum PutError {
+    /// It stands at another revision (or exists, or does not); here it is.
+    Conflict(Option<Document>),
+    Down(Down),
+}
+
+// ---- models ------------------------------------------------------------------------------
+
+/// One configured provider. It classifies what went wrong, and never tries again by itself.
+#[async_trait]
+pub trait Model: Send + Sync + fmt::Debug {
+    /// The bytes to send. Pure: the same request gives the same bytes.
+    fn prepare(&self, offer: &Offer, request: &Request) -> Result<Prepared, Failure>;
+
+    /// Sends them. Dropping the stream ends the request.
+    async fn send(&self, offer: &Offer, prepared: Prepared) -> Result<ReplyStream, Failure>;
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    pub bytes: Bytes,
+    /// Hash of the encoded request up to `n_prefix` items, in hexadecimal: equal hashes, equal cache.
+    pub prefix: String,
+    /// What could not be taken along, in words.
+    pub left_behind: Vec<String>,
+}
+
+pub type ReplyStream = BoxStream<'static, Result<Piece, Failure>>;
+
+// ---- tools -------------------------------------------------------------------------------
+
+/// Runs the tools of the server's side.
+#[async_trait]
+pub trait Tools: Send + Sync + fmt::Debug {
+    /// Runs one. `key` is the same whenever the same call is run again.
+    async fn run(&self, run: ToolRun) -> ToolReturn;
+}
+
+#[derive(Clone, Debug)]
+pub struct ToolRun {
+    pub project: String,
+    /// `session/turn/call`: unique in the world.
+    pub key: String,
+    pub name: String,
+    pub server: ServerTool,
+    /// A valid JSON object.
+    pub arguments: String,
+}
+
+/// `Unknown` if the request may have arrived and no answer came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolReturn {
+    pub outcome: Outcome,
+    pub output: Vec<Part>,
+}
+
+// ---- time --------------------------------------------------------------------------------
+
+#[async_trait]
+pub trait Clock: Send + Sync + fmt::Debug {
+    fn now(&self) -> Millis;
+    async fn sleep_until(&self, at: Millis);
+}
