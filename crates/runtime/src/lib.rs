@@ -3,3 +3,4 @@
 //! It decides nothing about a session (the kernel does) and knows no wire format, SQL or HTTP (the rim does).
 
 pub mod ports;
+pub mod secret;
