@@ -109,3 +109,11 @@ impl Default for Limits {
         }
     }
 }
+
+impl Agent {
+    /// The tool a model means by this name. A client's function is the client's, even where we have one of that name.
+    pub fn tool(&self, name: &str) -> Option<&Tool> {
+        let named = || self.tools.iter().filter(|it| it.name == name);
+        named().find(|it| it.runs == crate::tool::Runs::Client).or_else(|| named().next())
+    }
+}

@@ -1,1 +1,142 @@
-//! (being written)
+//! Erasing: what has to go with an item, and what is left of a fact when its contents are gone.
+
+use std::collections::BTreeSet;
+
+use crate::delta::Frame;
+use crate::event::{Append, Event};
+use crate::ids::{CallId, ItemId, Seq};
+use crate::item::{Body, Item};
+use crate::state::Transcript;
+
+/// The item's place, without its content.
+pub(crate) fn erased(item: &Item) -> Item {
+    Item { id: item.id, body: Body::Erased, status: item.status, provider_id: None, extra: None }
+}
+
+/// Everything that has to go when `asked` goes: calls and results go together, a call or message takes along the
+/// reasoning that led to it, and a summary goes with anything it stands for.
+pub(crate) fn closure(transcript: &Transcript, asked: &[ItemId]) -> Vec<ItemId> {
+    let items: Vec<&Item> = transcript
+        .entries
+        .iter()
+        .map(|it| &*it.item)
+        .chain(transcript.waiting.iter().map(|it| &**it))
+        .collect();
+    let mut gone: BTreeSet<ItemId> = asked.iter().copied().collect();
+    let calls: BTreeSet<CallId> =
+        items.iter().filter(|it| gone.contains(&it.id)).filter_map(|it| call_of(it)).collect();
+    for item in &items {
+        if call_of(item).is_some_and(|it| calls.contains(&it)) {
+            gone.insert(item.id);
+        }
+    }
+    for (at, item) in items.iter().enumerate() {
+        if !gone.contains(&item.id) || matches!(item.body, Body::Result { .. }) {
+            continue;
+        }
+        let before =
+            items[..at].iter().rev().take_while(|it| matches!(it.body, Body::Reasoning(_)));
+        gone.extend(before.filter(|it| it.id.turn == item.id.turn).map(|it| it.id));
+    }
+    let places = |id: ItemId| items.iter().position(|it| it.id == id);
+    for item in &items {
+        if let Body::Compaction { through, .. } = &item.body
+            && let Some(last) = places(*through)
+            && items[..=last].iter().any(|it| gone.contains(&it.id))
+        {
+            gone.insert(item.id);
+        }
+    }
+    gone.into_iter().collect()
+}
+
+fn call_of(item: &Item) -> Option<CallId> {
+    match &item.body {
+        Body::Call { call, .. } | Body::Result { call, .. } => Some(*call),
+        Body::Message { .. }
+        | Body::Reasoning(_)
+        | Body::Compaction { .. }
+        | Body::Note { .. }
+        | Body::Opaque { .. }
+        | Body::Erased => None,
+    }
+}
+
+/// What is left of a row's body without these items; `None` if the row holds nothing of them.
+///
+/// The frames of a turn that loses an item lose their content as a whole: a stream with holes cannot be told.
+pub fn redact(is_frame: bool, seq: Seq, body: &[u8], items: &BTreeSet<ItemId>) -> Option<Vec<u8>> {
+    if is_frame {
+        let mut frame: Frame = serde_json::from_slice(body).ok()?;
+        if frame.deltas.is_empty() || !items.iter().any(|it| it.turn == frame.attempt.turn) {
+            return None;
+        }
+        frame.deltas.clear();
+        return Some(serde_json::to_vec(&frame).expect("a frame has a JSON form"));
+    }
+    let mut append = Append::decode(seq, body).ok()?;
+    let mut touched = false;
+    for event in &mut append.events {
+        touched |= redact_event(event, items);
+    }
+    touched.then(|| append.encode())
+}
+
+fn redact_event(event: &mut Event, items: &BTreeSet<ItemId>) -> bool {
+    match event {
+        Event::Created { inheritance: Some(it), .. } => {
+            let calls: BTreeSet<CallId> = it
+                .items
+                .iter()
+                .filter(|item| items.contains(&item.id))
+                .filter_map(call_of)
+                .collect();
+            it.open.retain(|(call, _)| !calls.contains(call));
+            redact_items(&mut it.items, items)
+        }
+        Event::TurnStarted { items: said, .. }
+        | Event::Steered { items: said, .. }
+        | Event::Replied { items: said, .. }
+        | Event::Sealed { items: said, .. } => redact_items(said, items),
+        Event::ToolFinished { item, output, .. } if items.contains(item) => {
+            output.clear();
+            true
+        }
+        Event::OutcomeLearned { note, output, .. } if items.contains(&note.id) => {
+            output.clear();
+            redact_items(std::slice::from_mut(note), items)
+        }
+        Event::Compacted { item } => redact_items(std::slice::from_mut(item), items),
+        Event::Created { inheritance: None, .. }
+        | Event::Owned { .. }
+        | Event::TurnEnded { .. }
+        | Event::StepStarted { .. }
+        | Event::AttemptOpened { .. }
+        | Event::Placed { .. }
+        | Event::NotPlaced { .. }
+        | Event::AttemptChosen { .. }
+        | Event::AttemptFailed { .. }
+        | Event::AttemptLost { .. }
+        | Event::AttemptDropped { .. }
+        | Event::RetryScheduled { .. }
+        | Event::ApprovalRequested { .. }
+        | Event::ApprovalAnswered(_)
+        | Event::ApprovalExpired { .. }
+        | Event::ToolStarted { .. }
+        | Event::ToolFinished { .. }
+        | Event::OutcomeLearned { .. }
+        | Event::ItemErased { .. }
+        | Event::Parked { .. }
+        | Event::Unparked
+        | Event::Foreign(_) => false,
+    }
+}
+
+fn redact_items(said: &mut [Item], items: &BTreeSet<ItemId>) -> bool {
+    let mut touched = false;
+    for item in said.iter_mut().filter(|it| items.contains(&it.id) && it.body != Body::Erased) {
+        *item = erased(item);
+        touched = true;
+    }
+    touched
+}

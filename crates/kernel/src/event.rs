@@ -130,6 +130,7 @@ pub enum Event {
         call: CallId,
         outcome: Outcome,
         output: Vec<Part>,
+        note: Item,
     },
 
     Compacted {

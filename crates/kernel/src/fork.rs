@@ -5,10 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{CallId, Seq, SessionId, TurnNo};
-use crate::item::Item;
+use crate::ids::{CallId, ItemId, Seq, SessionId, TurnNo};
+use crate::input::Visible;
+use crate::item::{Body, Item, Outcome, Part, Status};
 use crate::plan::Warm;
-use crate::state::{Call, Doubt};
+use crate::state::{About, Call, CallState, Doubt, Session};
 
 /// What a fork begins with, copied: deleting the parent harms no fork.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,4 +33,83 @@ pub struct Inheritance {
 pub struct Lineage {
     pub session: SessionId,
     pub through: TurnNo,
+}
+
+/// What a fork of this session would begin with. To fork at an earlier place, fold the log only so far.
+pub fn inherit(session: &Session) -> Option<Inheritance> {
+    let about = session.about.as_ref()?;
+    let live = &session.live;
+    let turn_no = live.turn_no + 1;
+    // A turn that is visible only at its end leaves nothing before it has one.
+    let unseen = live.turn.as_ref().filter(|it| it.terms.visible == Visible::AtEnd).map(|it| it.no);
+    let seen = |item: &Item| Some(item.id.turn) != unseen;
+
+    let said = session.transcript.entries.iter().filter(|it| !it.hidden).map(|it| &it.item);
+    let kept =
+        said.filter(|it| it.status == Status::Completed && it.body != Body::Erased && seen(it));
+    let mut items: Vec<Item> = kept.map(|it| (**it).clone()).collect();
+
+    let mut open = Vec::new();
+    let mut doubts: Vec<(CallId, Doubt)> =
+        live.doubts.iter().map(|(id, it)| (*id, it.clone())).collect();
+    let mut idx = 0;
+    for (&id, call) in live.calls.iter().filter(|(id, _)| Some(id.turn) != unseen) {
+        let outcome = match call.state {
+            CallState::WithClient => {
+                open.push((id, call.clone()));
+                continue;
+            }
+            CallState::Started => Outcome::Unknown,
+            CallState::Asked | CallState::AwaitingApproval { .. } | CallState::Approved => {
+                Outcome::Cancelled
+            }
+        };
+        if outcome == Outcome::Unknown {
+            doubts.push((id, Doubt { name: call.name.clone(), closed: outcome }));
+        }
+        items.push(Item {
+            id: ItemId { turn: turn_no, idx },
+            body: Body::Result {
+                call: id,
+                outcome,
+                output: vec![Part::text(closed_by_fork(outcome))],
+            },
+            status: Status::Completed,
+            provider_id: None,
+            extra: None,
+        });
+        idx += 1;
+    }
+    items.extend(session.transcript.waiting.iter().filter(|it| seen(it)).map(|it| (**it).clone()));
+
+    let mut lineage = about.lineage.clone();
+    lineage.push(Lineage { session: about.id, through: live.turn_no });
+    Some(Inheritance {
+        parent: about.id,
+        at: session.head,
+        turn_no,
+        lineage,
+        items,
+        open,
+        doubts,
+        warm: live.warm.clone(),
+    })
+}
+
+fn closed_by_fork(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Unknown => {
+            "It is not known whether this call took effect: the session was forked while it was running."
+        }
+        Outcome::Ok | Outcome::Failed | Outcome::Denied | Outcome::Cancelled => {
+            "This call was not run: the session was forked before it started."
+        }
+    }
+}
+
+impl About {
+    /// Which session minted the names of this turn's items and calls.
+    pub fn minted_by(&self, turn: TurnNo) -> SessionId {
+        self.lineage.iter().find(|it| turn <= it.through).map_or(self.id, |it| it.session)
+    }
 }

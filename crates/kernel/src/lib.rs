@@ -30,4 +30,3 @@ mod effects;
 pub mod request;
 pub mod fork;
 pub mod erase;
-pub mod explain;

@@ -1,8 +1,214 @@
-//! (being written)
-use crate::event::Event;
-use crate::ids::Millis;
-use crate::state::Live;
+//! Folding facts into the part of a session that decisions look at. Total: nothing here may refuse a fact.
+
+use crate::event::{Cost, Event};
+use crate::ids::{AttemptId, ItemId, Millis};
+use crate::item::{Body, Item, Outcome};
+use crate::plan::Warm;
+use crate::state::{Attempt, Call, CallState, Doubt, Live, Turn};
+use crate::tool::Runs;
 
 impl Live {
-    pub(crate) fn apply(&mut self, _event: &Event, _at: Millis) {}
+    pub(crate) fn apply(&mut self, event: &Event, at: Millis) {
+        self.pass_time(at);
+        match event {
+            Event::Created { inheritance: Some(it), .. } => {
+                self.turn_no = it.turn_no;
+                self.calls = it.open.iter().cloned().collect();
+                self.doubts = it.doubts.iter().cloned().collect();
+                self.warm = it.warm.clone();
+                self.next_idx =
+                    it.items.iter().filter(|item| item.id.turn == it.turn_no).count() as u32;
+            }
+            Event::Created { inheritance: None, .. } => (),
+            Event::Owned { epoch } => self.epoch = *epoch,
+
+            Event::TurnStarted { turn, terms, items } => {
+                self.turn_no = *turn;
+                self.next_idx = 0;
+                self.next_call = 1;
+                self.turn = Some(Turn {
+                    no: *turn,
+                    terms: terms.clone(),
+                    step: 0,
+                    attempts: Default::default(),
+                    attempts_made: 0,
+                    failed: Vec::new(),
+                    retry_at: None,
+                    pending: true,
+                    restarts: 0,
+                    calls_run: 0,
+                    bytes: 0,
+                    usage: Default::default(),
+                    cost: 0,
+                    started_at: at,
+                    worked_ms: 0,
+                });
+                self.count_items(items);
+            }
+            Event::Steered { items, .. } => {
+                self.count_items(items);
+                self.in_turn(|it| it.pending = true);
+            }
+            Event::TurnEnded { .. } => self.turn = None,
+
+            Event::StepStarted { step, .. } => self.in_turn(|it| {
+                it.step = *step;
+                it.attempts.clear();
+                it.attempts_made = 0;
+                it.failed.clear();
+                it.retry_at = None;
+                it.pending = false;
+            }),
+            Event::AttemptOpened { attempt, why } => self.in_turn(|it| {
+                it.retry_at = None;
+                it.attempts_made += 1;
+                it.restarts += u32::from(*why == crate::event::Try::Restart);
+                let opened = Attempt { why: *why, plan: None, placed_at: at, chosen: false };
+                it.attempts.insert(attempt.attempt, opened);
+            }),
+            Event::Placed { attempt, plan } => {
+                self.reserved.insert(*attempt, plan.reserved);
+                self.in_turn(|it| {
+                    if let Some(it) = it.attempts.get_mut(&attempt.attempt) {
+                        it.plan = Some(plan.clone());
+                        it.placed_at = at;
+                    }
+                });
+            }
+            Event::NotPlaced { attempt, .. } => {
+                self.close_attempt(*attempt, &Cost::default());
+            }
+            Event::AttemptChosen { attempt } => self.in_turn(|it| {
+                if let Some(it) = it.attempts.get_mut(&attempt.attempt) {
+                    it.chosen = true;
+                }
+            }),
+            Event::Replied { attempt, items, end, cost } => {
+                if let Some(Attempt { plan: Some(plan), .. }) = self.close_attempt(*attempt, cost) {
+                    self.warm = Some(Warm { offer: plan.offer, at, tokens: end.usage.tokens() });
+                }
+                self.count_items(items);
+                self.open_calls(items, attempt.step);
+            }
+            Event::AttemptFailed { attempt, failure, cost } => {
+                let offer =
+                    self.close_attempt(*attempt, cost).and_then(|it| it.plan).map(|it| it.offer);
+                self.in_turn(|it| it.failed.push((offer, failure.clone())));
+            }
+            Event::AttemptLost { attempt, cost, .. } | Event::AttemptDropped { attempt, cost } => {
+                self.close_attempt(*attempt, cost);
+            }
+            Event::Sealed { items, .. } => self.count_items(items),
+            Event::RetryScheduled { at, .. } => self.in_turn(|it| it.retry_at = Some(*at)),
+
+            Event::ApprovalRequested { call, expires_at } => {
+                self.set_call(*call, CallState::AwaitingApproval { expires_at: *expires_at });
+            }
+            Event::ApprovalAnswered(answer) if answer.approve => {
+                self.set_call(answer.call, CallState::Approved)
+            }
+            // The call's end follows in the same append.
+            Event::ApprovalAnswered(_) | Event::ApprovalExpired { .. } => (),
+            Event::ToolStarted { call } => {
+                self.set_call(*call, CallState::Started);
+                self.in_turn(|it| it.calls_run += 1);
+            }
+            Event::ToolFinished { call, item, outcome, output } => {
+                self.count_item(*item, crate::request::parts_bytes(output));
+                if let Some(it) = self.calls.remove(call)
+                    && it.state == CallState::Started
+                    && matches!(outcome, Outcome::Unknown | Outcome::Cancelled)
+                {
+                    self.doubts.insert(*call, Doubt { name: it.name, closed: *outcome });
+                }
+            }
+            Event::OutcomeLearned { call, note, .. } => {
+                self.doubts.remove(call);
+                self.count_items(std::slice::from_ref(note));
+                self.in_turn(|it| it.pending = true);
+            }
+
+            Event::Compacted { item } => self.count_items(std::slice::from_ref(item)),
+            Event::ItemErased { .. } => (),
+            Event::Parked { reason } => self.parked = Some(reason.clone()),
+            Event::Unparked => self.parked = None,
+            Event::Foreign(it) => {
+                self.parked =
+                    Some(format!("its log holds `{}`, written by a later release", it.kind));
+            }
+        }
+    }
+
+    /// Are we or a provider at work, or only a person or a client?
+    pub(crate) fn is_working(&self) -> bool {
+        self.turn.as_ref().is_some_and(|it| !it.attempts.is_empty() || it.retry_at.is_some())
+            || self.calls.values().any(|it| it.state == CallState::Started)
+    }
+
+    fn pass_time(&mut self, at: Millis) {
+        let passed = at.saturating_sub(self.last_at);
+        if passed > 0 && self.is_working() {
+            self.in_turn(|it| it.worked_ms = it.worked_ms.saturating_add(passed));
+        }
+        self.last_at = self.last_at.max(at);
+    }
+
+    fn close_attempt(&mut self, id: AttemptId, cost: &Cost) -> Option<Attempt> {
+        self.reserved.remove(&id);
+        self.spent = self.spent.saturating_add(cost.micros);
+        let turn = self.turn.as_mut()?;
+        turn.usage.add(&cost.usage);
+        turn.cost = turn.cost.saturating_add(cost.micros);
+        turn.attempts.remove(&id.attempt)
+    }
+
+    fn open_calls(&mut self, items: &[Item], step: u32) {
+        for item in items {
+            let Body::Call { call, name, arguments } = &item.body else { continue };
+            let runs = self
+                .turn
+                .as_ref()
+                .and_then(|it| it.terms.agent.tool(name))
+                .map(|it| it.runs.clone());
+            let state = match runs {
+                Some(Runs::Client) => CallState::WithClient,
+                Some(Runs::Server(_) | Runs::Provider { .. }) | None => CallState::Asked,
+            };
+            let opened = Call {
+                name: name.clone(),
+                arguments: arguments.clone(),
+                runs: runs.unwrap_or(Runs::Client),
+                state,
+                step,
+            };
+            self.calls.insert(*call, opened);
+        }
+    }
+
+    /// Keeps the counters that name things ahead of what was named.
+    fn count_items(&mut self, items: &[Item]) {
+        for item in items {
+            if let Body::Call { call, .. } = &item.body {
+                self.next_call = self.next_call.max(call.n + 1);
+            }
+            self.count_item(item.id, crate::request::item_bytes(item));
+        }
+    }
+
+    fn count_item(&mut self, id: ItemId, bytes: u64) {
+        self.next_idx = self.next_idx.max(id.idx + 1);
+        self.in_turn(|it| it.bytes = it.bytes.saturating_add(bytes));
+    }
+
+    fn set_call(&mut self, call: crate::ids::CallId, state: CallState) {
+        if let Some(it) = self.calls.get_mut(&call) {
+            it.state = state;
+        }
+    }
+
+    fn in_turn(&mut self, change: impl FnOnce(&mut Turn)) {
+        if let Some(turn) = &mut self.turn {
+            change(turn);
+        }
+    }
 }

@@ -43,6 +43,8 @@ pub struct About {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Transcript {
     pub entries: Vec<Entry>,
+    /// Heard, and said to the model at the next step boundary.
+    pub waiting: Vec<Arc<Item>>,
     pub turns: BTreeMap<TurnNo, Past>,
 }
 
@@ -75,18 +77,12 @@ pub struct Live {
     pub turn: Option<Turn>,
     /// Calls without a result. Of an ended turn, only those its mode leaves to the next.
     pub calls: BTreeMap<CallId, Call>,
-    /// Calls closed before their outcome was known: it may still be learned.
+    /// Calls that had started and were closed before their outcome was known: it may still be learned.
     pub doubts: BTreeMap<CallId, Doubt>,
-    /// Learned since the last step; the model hears of it in the next.
-    pub news: Vec<CallId>,
     pub spent: Micros,
     /// Money held for attempts under way.
     pub reserved: BTreeMap<AttemptId, Micros>,
     pub warm: Option<Warm>,
-    /// How many bytes of items a request would carry, for estimates.
-    pub transcript_bytes: u64,
-    /// Does a request carry images?
-    pub images: bool,
     pub parked: Option<String>,
 }
 
@@ -103,8 +99,8 @@ pub struct Turn {
     /// Offers that failed in the current step.
     pub failed: Vec<(Option<String>, Failure)>,
     pub retry_at: Option<Millis>,
-    /// Heard, and not yet said to the model.
-    pub pending: Vec<ItemId>,
+    /// Something was heard that the model was not yet told.
+    pub pending: bool,
     pub restarts: u32,
     /// Calls that we ran or run in this turn.
     pub calls_run: u32,
@@ -137,6 +133,8 @@ pub struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallState {
+    /// The model asked for it; what follows is decided in the same append.
+    Asked,
     /// A person has to say yes or no.
     AwaitingApproval { expires_at: Millis },
     /// A person said yes; it starts with the next turn.
@@ -152,8 +150,6 @@ pub struct Doubt {
     pub name: String,
     /// How it was closed: `unknown` or `cancelled`.
     pub closed: Outcome,
-    /// What was learned since.
-    pub learned: Option<Outcome>,
 }
 
 /// The answer is no. Not an error: nothing went wrong.

@@ -1,8 +1,110 @@
-//! (being written)
-use crate::event::Event;
-use crate::ids::Seq;
-use crate::state::{Live, Transcript};
+//! Folding facts into the transcript. Total, like all of `apply`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::event::{End, Event};
+use crate::ids::{CallId, ItemId, Seq};
+use crate::input::Visible;
+use crate::item::{Body, Item, Status};
+use crate::state::{Entry, Live, Past, Transcript};
 
 impl Transcript {
-    pub(crate) fn apply(&mut self, _event: &Event, _seq: Seq, _live: &Live) {}
+    /// `before` is what was true before the event.
+    pub(crate) fn apply(&mut self, event: &Event, seq: Seq, before: &Live) {
+        match event {
+            Event::Created { inheritance: Some(it), .. } => self.push_all(&it.items),
+            Event::TurnStarted { turn, items, .. } => {
+                self.turns.insert(*turn, Past { started: seq, ended: None, end: None });
+                self.wait_all(items);
+            }
+            Event::Steered { items, .. } => self.wait_all(items),
+            Event::OutcomeLearned { note, .. } => self.wait_all(std::slice::from_ref(note)),
+            Event::StepStarted { .. } => self.say_waiting(),
+            Event::Replied { items, .. } | Event::Sealed { items, .. } => self.push_all(items),
+            Event::ToolFinished { call, item, outcome, output } => self.push(Item {
+                id: *item,
+                body: Body::Result { call: *call, outcome: *outcome, output: output.clone() },
+                status: Status::Completed,
+                provider_id: None,
+                extra: None,
+            }),
+            Event::Compacted { item } => self.push(item.clone()),
+            Event::TurnEnded { turn, end } => {
+                self.say_waiting();
+                if let Some(past) = self.turns.get_mut(turn) {
+                    past.ended = Some(seq);
+                    past.end = Some(end.clone());
+                }
+                let at_end =
+                    before.turn.as_ref().is_some_and(|it| it.terms.visible == Visible::AtEnd);
+                if at_end && matches!(end, End::Failed { .. } | End::Cancelled(_) | End::Steered) {
+                    self.hide(*turn);
+                }
+            }
+            Event::ItemErased { items } => self.erase(&items.iter().copied().collect()),
+            Event::Created { inheritance: None, .. }
+            | Event::Owned { .. }
+            | Event::AttemptOpened { .. }
+            | Event::Placed { .. }
+            | Event::NotPlaced { .. }
+            | Event::AttemptChosen { .. }
+            | Event::AttemptFailed { .. }
+            | Event::AttemptLost { .. }
+            | Event::AttemptDropped { .. }
+            | Event::RetryScheduled { .. }
+            | Event::ApprovalRequested { .. }
+            | Event::ApprovalAnswered(_)
+            | Event::ApprovalExpired { .. }
+            | Event::ToolStarted { .. }
+            | Event::Parked { .. }
+            | Event::Unparked
+            | Event::Foreign(_) => (),
+        }
+    }
+
+    pub fn find(&self, id: ItemId) -> Option<&Arc<Item>> {
+        self.entries.iter().map(|it| &it.item).chain(&self.waiting).find(|it| it.id == id)
+    }
+
+    fn push(&mut self, item: Item) {
+        self.entries.push(Entry { item: Arc::new(item), hidden: false });
+    }
+
+    fn push_all(&mut self, items: &[Item]) {
+        items.iter().for_each(|it| self.push(it.clone()));
+    }
+
+    fn wait_all(&mut self, items: &[Item]) {
+        self.waiting.extend(items.iter().cloned().map(Arc::new));
+    }
+
+    fn say_waiting(&mut self) {
+        let said = self.waiting.drain(..).map(|item| Entry { item, hidden: false });
+        self.entries.extend(said);
+    }
+
+    /// A result that answers an earlier turn's call stays: without it that call would stand unanswered.
+    fn hide(&mut self, turn: u32) {
+        for entry in self.entries.iter_mut().filter(|it| it.item.id.turn == turn) {
+            entry.hidden = match &entry.item.body {
+                Body::Result { call: CallId { turn: asked_in, .. }, .. } => *asked_in == turn,
+                // What became of an outside effect is true whatever became of the turn.
+                Body::Note { .. } => false,
+                Body::Message { .. }
+                | Body::Reasoning(_)
+                | Body::Call { .. }
+                | Body::Compaction { .. }
+                | Body::Opaque { .. }
+                | Body::Erased => true,
+            };
+        }
+    }
+
+    fn erase(&mut self, items: &BTreeSet<ItemId>) {
+        let said = self.entries.iter_mut().map(|it| &mut it.item);
+        for item in said.chain(&mut self.waiting).filter(|it| items.contains(&it.id)) {
+            *item = Arc::new(crate::erase::erased(item));
+        }
+    }
 }
