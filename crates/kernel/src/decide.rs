@@ -10,13 +10,14 @@ mod turns;
 
 use crate::event::Event;
 use crate::ids::{ItemId, Millis};
-use crate::input::{Create, Input};
+use crate::input::{Create, Input, Shown};
 use crate::item::{Body, Item, Part, Status};
 use crate::state::{Live, Rejection, Session};
 
 /// The facts decided so far, and what is true once they have happened.
 struct Draft<'a> {
     session: &'a Session,
+    shown: &'a [Shown],
     live: Live,
     now: Millis,
     events: Vec<Event>,
@@ -25,11 +26,12 @@ struct Draft<'a> {
 pub(crate) fn decide(
     session: &Session,
     input: Input,
+    shown: &[Shown],
     now: Millis,
 ) -> Result<Vec<Event>, Rejection> {
     // Time never goes back behind the last fact.
     let now = now.max(session.live.last_at);
-    let mut draft = Draft { session, live: session.live.clone(), now, events: Vec::new() };
+    let mut draft = Draft { session, shown, live: session.live.clone(), now, events: Vec::new() };
     if let Input::Create(create) = input {
         draft.create(create)?;
         return Ok(draft.events);
@@ -40,7 +42,7 @@ pub(crate) fn decide(
     draft.parked(&input)?;
     match input {
         Input::Create(_) => return Err(Rejection::AlreadyCreated),
-        Input::Adopted { epoch, shown } => draft.adopt(epoch, shown)?,
+        Input::Adopted { epoch } => draft.adopt(epoch)?,
         Input::Begin(begin) => draft.begin(begin)?,
         Input::Answer { answers } => draft.answer(answers)?,
         Input::Approve(approval) => draft.approve(approval)?,
@@ -48,7 +50,7 @@ pub(crate) fn decide(
         Input::NotPlaced { attempt, no_offer } => draft.not_placed(attempt, no_offer),
         Input::Spoke { attempt } => draft.spoke(attempt),
         Input::Replied { attempt, outputs, end } => draft.replied(attempt, outputs, end),
-        Input::AttemptFailed { attempt, failure, shown } => draft.failed(attempt, failure, shown),
+        Input::AttemptFailed { attempt, failure } => draft.failed(attempt, failure),
         Input::Returned { call, outcome, output } => draft.returned(call, outcome, output),
         Input::Tick => draft.tick(),
         Input::CallerLost { turn } => draft.caller_lost(turn),

@@ -65,7 +65,7 @@ pub fn inherit(session: &Session) -> Option<Inheritance> {
             }
         };
         if outcome == Outcome::Unknown {
-            doubts.push((id, Doubt { name: call.name.clone(), closed: outcome }));
+            doubts.push((id, Doubt { closed: outcome }));
         }
         items.push(Item {
             id: ItemId { turn: turn_no, idx },

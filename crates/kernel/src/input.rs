@@ -21,7 +21,6 @@ pub enum Input {
     /// A new owner has loaded the session; whoever ran its effects before is gone.
     Adopted {
         epoch: u64,
-        shown: Vec<Shown>,
     },
     /// Something is said to the session.
     Begin(Begin),
@@ -52,7 +51,6 @@ pub enum Input {
     AttemptFailed {
         attempt: AttemptId,
         failure: Failure,
-        shown: Vec<Output>,
     },
     /// A tool that we run came back.
     Returned {
@@ -191,7 +189,8 @@ pub struct Approval {
     pub reason: Option<String>,
 }
 
-/// What had been shown of an attempt when its owner was lost.
+/// What was shown so far of an attempt that is under way. It comes with every input, because any of them may end
+/// the attempt, and what was shown stays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shown {
     pub attempt: AttemptId,

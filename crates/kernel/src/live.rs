@@ -49,7 +49,10 @@ impl Live {
                 self.count_items(items);
                 self.in_turn(|it| it.pending = true);
             }
-            Event::TurnEnded { .. } => self.turn = None,
+            Event::TurnEnded { .. } => {
+                self.turn = None;
+                self.next_call = 0;
+            }
 
             Event::StepStarted { step, .. } => self.in_turn(|it| {
                 it.step = *step;
@@ -111,15 +114,15 @@ impl Live {
             Event::ApprovalAnswered(_) | Event::ApprovalExpired { .. } => (),
             Event::ToolStarted { call } => {
                 self.set_call(*call, CallState::Started);
+                self.started.insert(*call);
                 self.in_turn(|it| it.calls_run += 1);
             }
             Event::ToolFinished { call, item, outcome, output } => {
                 self.count_item(*item, crate::request::parts_bytes(output));
-                if let Some(it) = self.calls.remove(call)
-                    && it.state == CallState::Started
-                    && matches!(outcome, Outcome::Unknown | Outcome::Cancelled)
-                {
-                    self.doubts.insert(*call, Doubt { name: it.name, closed: *outcome });
+                self.calls.remove(call);
+                let in_doubt = matches!(outcome, Outcome::Unknown | Outcome::Cancelled);
+                if self.started.remove(call) && in_doubt {
+                    self.doubts.insert(*call, Doubt { closed: *outcome });
                 }
             }
             Event::OutcomeLearned { call, note, .. } => {

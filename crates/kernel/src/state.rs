@@ -1,6 +1,6 @@
 //! What is true of a session: the fold of its log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::effect::Effect;
 use crate::event::{Append, End, Event, Try};
 use crate::fork::Lineage;
 use crate::ids::{AttemptId, AttemptNo, CallId, ItemId, Millis, Seq, SessionId, StepNo, TurnNo};
-use crate::input::{Failure, Input, TurnTerms};
+use crate::input::{Failure, Input, Shown, TurnTerms};
 use crate::item::{Item, Outcome};
 use crate::json::Json;
 use crate::money::{Micros, Usage};
@@ -77,6 +77,8 @@ pub struct Live {
     pub turn: Option<Turn>,
     /// Calls without a result. Of an ended turn, only those its mode leaves to the next.
     pub calls: BTreeMap<CallId, Call>,
+    /// Calls that may have run and have no end yet. Known by name alone, so that it outlives the erasing of a call.
+    pub started: BTreeSet<CallId>,
     /// Calls that had started and were closed before their outcome was known: it may still be learned.
     pub doubts: BTreeMap<CallId, Doubt>,
     pub spent: Micros,
@@ -147,7 +149,6 @@ pub enum CallState {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Doubt {
-    pub name: String,
     /// How it was closed: `unknown` or `cancelled`.
     pub closed: Outcome,
 }
@@ -212,8 +213,14 @@ impl Session {
     }
 
     /// What follows from an input. Pure; changes nothing. No events: nobody waits for this any more.
-    pub fn decide(&self, input: Input, now: Millis) -> Result<Vec<Event>, Rejection> {
-        crate::decide::decide(self, input, now)
+    /// `shown` tells what was shown so far of the attempts that are under way.
+    pub fn decide(
+        &self,
+        input: Input,
+        shown: &[Shown],
+        now: Millis,
+    ) -> Result<Vec<Event>, Rejection> {
+        crate::decide::decide(self, input, shown, now)
     }
 
     /// What the outside should be doing for this session right now, and nothing more.

@@ -5,19 +5,19 @@ use super::Draft;
 use super::attempts::may_restart;
 use crate::event::{End, Event, Try, Why};
 use crate::ids::{AttemptId, CallId};
-use crate::input::{Caller, Shown};
+use crate::input::Caller;
 use crate::item::Outcome;
 use crate::state::{CallState, Rejection};
 use crate::tool::{Runs, Safety};
 
 impl Draft<'_> {
-    pub(super) fn adopt(&mut self, epoch: u64, shown: Vec<Shown>) -> Result<(), Rejection> {
+    pub(super) fn adopt(&mut self, epoch: u64) -> Result<(), Rejection> {
         if epoch < self.live.epoch {
             return Err(Rejection::OldEpoch { current: self.live.epoch });
         }
         self.push(Event::Owned { epoch });
         if self.live.parked.is_none() {
-            self.take_over(shown);
+            self.take_over();
         }
         Ok(())
     }
@@ -28,12 +28,12 @@ impl Draft<'_> {
         }
         self.push(Event::Unparked);
         // While it was parked nothing of it ran.
-        self.take_over(Vec::new());
+        self.take_over();
         Ok(())
     }
 
-    fn take_over(&mut self, shown: Vec<Shown>) {
-        let (was_sent, was_shown) = self.lose_attempts(shown);
+    fn take_over(&mut self) {
+        let (was_sent, was_shown) = self.lose_attempts();
         let unsafe_to_repeat = self.live.calls.iter().filter(|(_, it)| {
             it.state == CallState::Started
                 && !matches!(&it.runs, Runs::Server(server) if server.safety != Safety::Neither)
@@ -64,25 +64,19 @@ impl Draft<'_> {
     }
 
     /// Attempts whose prompt may have left are lost; those not yet placed are simply placed again.
-    fn lose_attempts(&mut self, shown: Vec<Shown>) -> (bool, bool) {
+    fn lose_attempts(&mut self) -> (bool, bool) {
         let Some(turn) = &self.live.turn else { return (false, false) };
         let (no, step) = (turn.no, turn.step);
         let sent = turn.attempts.iter().filter(|(_, it)| it.plan.is_some());
         let sent: Vec<AttemptId> =
             sent.map(|(&attempt, _)| AttemptId { turn: no, step, attempt }).collect();
         let mut was_shown = false;
-        for attempt in &sent {
-            let seen = shown.iter().find(|it| it.attempt == *attempt);
-            let cost = self.guess(*attempt);
-            self.push(Event::AttemptLost {
-                attempt: *attempt,
-                frames: seen.map_or(0, |it| it.frames),
-                cost,
-            });
-            if let Some(seen) = seen.filter(|it| !it.outputs.is_empty()) {
-                was_shown = true;
-                self.seal(*attempt, seen.outputs.clone());
-            }
+        for &attempt in &sent {
+            was_shown |= self.was_shown(attempt);
+            let seen = self.shown.iter().find(|it| it.attempt == attempt);
+            let (frames, cost) = (seen.map_or(0, |it| it.frames), self.guess(attempt));
+            self.push(Event::AttemptLost { attempt, frames, cost });
+            self.seal(attempt);
         }
         (!sent.is_empty(), was_shown)
     }

@@ -108,13 +108,13 @@ impl Draft<'_> {
         }
     }
 
-    pub(super) fn failed(&mut self, attempt: AttemptId, failure: Failure, shown: Vec<Output>) {
+    pub(super) fn failed(&mut self, attempt: AttemptId, failure: Failure) {
         let Some(it) = self.live.attempt(attempt) else { return };
         let others = it.plan.as_ref().map_or(0, |it| it.others);
-        let cost = if shown.is_empty() { Cost::default() } else { self.guess(attempt) };
+        let was_shown = self.was_shown(attempt);
+        let cost = if was_shown { self.guess(attempt) } else { Cost::default() };
         self.push(Event::AttemptFailed { attempt, failure: failure.clone(), cost });
-        let was_shown = !shown.is_empty();
-        self.seal(attempt, shown);
+        self.seal(attempt);
         let Some(turn) = &self.live.turn else { return };
         if !turn.attempts.is_empty() {
             return;
@@ -147,12 +147,15 @@ impl Draft<'_> {
         self.push(Event::RetryScheduled { turn, step, at });
     }
 
-    /// What was shown and lost stays in the output, incomplete.
-    pub(super) fn seal(&mut self, attempt: AttemptId, shown: Vec<Output>) {
-        if shown.is_empty() {
-            return;
-        }
-        let mut items = self.named_outputs(shown);
+    pub(super) fn was_shown(&self, attempt: AttemptId) -> bool {
+        self.shown.iter().any(|it| it.attempt == attempt && !it.outputs.is_empty())
+    }
+
+    /// What was shown of an attempt that came to nothing stays in the output, incomplete.
+    pub(super) fn seal(&mut self, attempt: AttemptId) {
+        let shown = self.shown.iter().find(|it| it.attempt == attempt && !it.outputs.is_empty());
+        let Some(shown) = shown else { return };
+        let mut items = self.named_outputs(shown.outputs.clone());
         items.iter_mut().for_each(|it| it.status = Status::Incomplete);
         self.push(Event::Sealed { attempt, items });
     }
@@ -169,6 +172,7 @@ impl Draft<'_> {
     pub(super) fn drop_attempt(&mut self, attempt: AttemptId) {
         let cost = self.guess(attempt);
         self.push(Event::AttemptDropped { attempt, cost });
+        self.seal(attempt);
     }
 
     /// What an attempt that will never be counted may have cost: what was expected of it, if its prompt may have left.

@@ -147,11 +147,17 @@ impl Draft<'_> {
         } else if let Some(doubt) = self.live.doubts.get(&call)
             && matches!(outcome, Outcome::Ok | Outcome::Failed)
         {
-            let (name, closed) = (&doubt.name, word(doubt.closed));
+            let closed = word(doubt.closed);
+            let called =
+                self.session.transcript.entries.iter().find_map(|it| match &it.item.body {
+                    Body::Call { call: it, name, .. } if *it == call => Some(format!("`{name}`")),
+                    _ => None,
+                });
+            let name = called.unwrap_or_else(|| "a tool".into());
             let became = if outcome == Outcome::Ok { "it did take effect" } else { "it failed" };
             let told: String = output.iter().filter_map(text).collect::<Vec<_>>().join("\n");
             let text = format!(
-                "The earlier call of `{name}`, closed as {closed}, is settled: {became}. Its answer: {told}"
+                "The earlier call of {name}, closed as {closed}, is settled: {became}. Its answer: {told}"
             );
             let note = item(self.next_item(), Body::Note { text });
             self.push(Event::OutcomeLearned { call, outcome, output, note });

@@ -1,0 +1,10 @@
+//! The kernel through its door: scenarios that read like stories, and a seeded world that breaks everything it can.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod codec;
+mod promises;
+mod scenarios;
+mod simulation;
+mod story;
+mod tools;
+mod world;

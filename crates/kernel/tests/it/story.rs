@@ -1,0 +1,110 @@
+//! Tells a log in one line an event: what scenarios expect, and what a broken promise shows.
+
+use everstate_kernel::event::{Append, End, Event};
+use everstate_kernel::item::{Body, Item, Part};
+
+pub(crate) fn tell(log: &[Append]) -> String {
+    log.iter()
+        .flat_map(|append| append.events.iter().map(move |it| (append, it)))
+        .map(line)
+        .collect()
+}
+
+fn line((append, event): (&Append, &Event)) -> String {
+    let told = match event {
+        Event::Created { inheritance, .. } => match inheritance {
+            Some(it) => format!(
+                "created as a fork with {} items, {} open calls",
+                it.items.len(),
+                it.open.len()
+            ),
+            None => "created".into(),
+        },
+        Event::Owned { epoch } => format!("owned, epoch {epoch}"),
+        Event::TurnStarted { turn, items, .. } => format!("turn {turn}: {}", said(items)),
+        Event::Steered { items, .. } => format!("steered: {}", said(items)),
+        Event::TurnEnded { turn, end } => format!("turn {turn} {}", ended(end)),
+        Event::StepStarted { step, .. } => format!("step {step}"),
+        Event::AttemptOpened { attempt, why } => format!("attempt {attempt} {}", word(why)),
+        Event::Placed { attempt, plan } => format!("{attempt} placed: {}", plan.offer),
+        Event::NotPlaced { attempt, .. } => format!("{attempt} not placed"),
+        Event::AttemptChosen { attempt } => format!("{attempt} chosen"),
+        Event::Replied { attempt, items, .. } => format!("{attempt} replied: {}", said(items)),
+        Event::AttemptFailed { attempt, failure, .. } => {
+            format!("{attempt} failed: {}", word(&failure.class))
+        }
+        Event::AttemptLost { attempt, .. } => format!("{attempt} lost"),
+        Event::AttemptDropped { attempt, .. } => format!("{attempt} dropped"),
+        Event::Sealed { items, .. } => format!("sealed: {}", said(items)),
+        Event::RetryScheduled { at, .. } => format!("retry at {at}"),
+        Event::ApprovalRequested { call, .. } => format!("{call} wants a yes"),
+        Event::ApprovalAnswered(it) => {
+            format!("{} {}", it.call, if it.approve { "approved" } else { "denied" })
+        }
+        Event::ApprovalExpired { call } => format!("{call} expired"),
+        Event::ToolStarted { call } => format!("{call} started"),
+        Event::ToolFinished { call, outcome, output, .. } => {
+            format!("{call} {}: {}", word(outcome), text(output))
+        }
+        Event::OutcomeLearned { call, outcome, .. } => format!("{call} learned: {}", word(outcome)),
+        Event::Compacted { item } => format!("compacted: {}", said(std::slice::from_ref(item))),
+        Event::ItemErased { items } => {
+            let ids: Vec<String> =
+                items.iter().map(|it| format!("{}:{}", it.turn, it.idx)).collect();
+            format!("erased {}", ids.join(" "))
+        }
+        Event::Parked { reason } => format!("parked: {reason}"),
+        Event::Unparked => "unparked".into(),
+        Event::Foreign(it) => format!("foreign {}", it.kind),
+    };
+    format!("{:>3} {told}\n", append.seq)
+}
+
+pub(crate) fn said(items: &[Item]) -> String {
+    items.iter().map(item).collect::<Vec<_>>().join(" | ")
+}
+
+fn item(item: &Item) -> String {
+    let what = match &item.body {
+        Body::Message { role, parts } => format!("{} {:?}", word(role), text(parts)),
+        Body::Reasoning(_) => "reasoning".into(),
+        Body::Call { call, name, arguments } => format!("call {name}{arguments} as {call}"),
+        Body::Result { call, outcome, output } => {
+            format!("result of {call} {} {:?}", word(outcome), text(output))
+        }
+        Body::Compaction { through, .. } => {
+            format!("summary through {}:{}", through.turn, through.idx)
+        }
+        Body::Note { text } => format!("note {text:?}"),
+        Body::Opaque { dialect, .. } => format!("opaque {dialect}"),
+        Body::Erased => "erased".into(),
+    };
+    if item.status == everstate_kernel::item::Status::Incomplete {
+        format!("{what} (incomplete)")
+    } else {
+        what
+    }
+}
+
+fn ended(end: &End) -> String {
+    match end {
+        End::Completed => "completed".into(),
+        End::Incomplete(cut) => format!("incomplete: {}", word(cut)),
+        End::Failed { code, .. } => format!("failed: {code}"),
+        End::Cancelled(why) => format!("cancelled: {}", word(why)),
+        End::Steered => "steered".into(),
+    }
+}
+
+pub(crate) fn text(parts: &[Part]) -> String {
+    let texts = parts.iter().filter_map(|it| match it {
+        Part::Text { text, .. } | Part::Refusal { text } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect::<Vec<_>>().join(" ")
+}
+
+/// A plain enum's word in the log.
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).unwrap().as_str().unwrap_or("?").to_owned()
+}
