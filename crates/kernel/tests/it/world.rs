@@ -3,9 +3,6 @@
 //! It is the least driver there can be (decide, append, apply, compare), a world outside that really does things,
 //! and everything that can go wrong between the two.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
 use everstate_kernel::delta::{Finish, ReplyEnd};
 use everstate_kernel::effect::Effect;
 use everstate_kernel::event::Append;
@@ -18,6 +15,7 @@ use everstate_kernel::money::Usage;
 use everstate_kernel::plan::NoOffer;
 use everstate_kernel::request::Request;
 use everstate_kernel::state::{CallState, Session};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tools;
 
@@ -79,6 +77,8 @@ pub(crate) struct World {
     frames: BTreeMap<AttemptId, Vec<Output>>,
     pub(crate) outside: Outside,
     owner: Node,
+    /// The fold of what the rows say, as they were read back.
+    replayed: Session,
     /// An owner that was replaced and does not know it.
     zombie: Option<Node>,
     /// Outcomes still travelling; they may arrive late, twice, or never.
@@ -100,6 +100,7 @@ impl World {
             frames: BTreeMap::new(),
             outside: Outside::default(),
             owner,
+            replayed: Session::default(),
             zombie: None,
             mail: Vec::new(),
             n_said: 0,
@@ -118,6 +119,10 @@ impl World {
         assert!(world.feed(create, None));
         world.faults = true;
         world
+    }
+
+    pub(crate) fn replayed(&self) -> &Session {
+        &self.replayed
     }
 
     /// Changes whenever something happened that a promise could be about.
@@ -153,12 +158,9 @@ impl World {
         let seq = self.log.len() as u64 + 1;
         let at = self.now.max(self.owner.session.live.last_at);
         let append = Append { seq, at, events };
-        assert_eq!(
-            Append::decode(seq, &append.encode()).unwrap(),
-            append,
-            "a row says what was written"
-        );
-        self.log.push(append.clone());
+        let read_back = Append::decode(seq, &append.encode()).unwrap();
+        self.replayed.apply(&read_back);
+        self.log.push(read_back);
         if let Some(key) = key {
             self.keys.insert(key, seq);
         }
@@ -515,6 +517,7 @@ impl World {
                     *append = Append::decode(append.seq, &left).unwrap();
                 }
             }
+            self.replayed = Session::replay(&self.log);
         }
     }
 
@@ -576,9 +579,4 @@ fn stop() -> ReplyEnd {
         provider_id: None,
         model: None,
     }
-}
-
-/// A request as one text, to look for what must not be in it.
-pub(crate) fn all_text(items: &[Arc<Item>]) -> String {
-    items.iter().map(|it| serde_json::to_string(&**it).unwrap()).collect()
 }
