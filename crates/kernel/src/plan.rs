@@ -80,6 +80,7 @@ pub struct Plan {
     pub expected: Micros,
     pub reserved: Micros,
     /// Sent as the request's output limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u64>,
     /// The answer's sealed parts can be read only there.
     pub crypto_domain: String,
@@ -111,9 +112,9 @@ pub enum Why {
     Hedge,
 }
 
-/// Why an offer was not chosen.
+/// Why an offer was not chosen. Written as one string, because it is a key: `dearer`, `constraint:within eu`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "String", try_from = "String")]
 pub enum Reason {
     OtherModel,
     NoCredentials,
@@ -134,9 +135,56 @@ pub enum Reason {
     ColdCache,
 }
 
-/// Places in a list of offers, as a bit set: bit `i` of byte `i / 8`. Written in hexadecimal.
+impl Reason {
+    /// Those that are only a name.
+    const NAMED: [(Reason, &str); 13] = [
+        (Reason::OtherModel, "other_model"),
+        (Reason::NoCredentials, "no_credentials"),
+        (Reason::NoTools, "no_tools"),
+        (Reason::NoImages, "no_images"),
+        (Reason::NoSchema, "no_schema"),
+        (Reason::ContextTooSmall, "context_too_small"),
+        (Reason::Budget, "budget"),
+        (Reason::FailedInThisStep, "failed_in_this_step"),
+        (Reason::InUseInThisStep, "in_use_in_this_step"),
+        (Reason::CoolingDown, "cooling_down"),
+        (Reason::RateLimited, "rate_limited"),
+        (Reason::Dearer, "dearer"),
+        (Reason::ColdCache, "cold_cache"),
+    ];
+}
+
+impl From<Reason> for String {
+    fn from(reason: Reason) -> String {
+        if let Reason::Constraint(text) = &reason {
+            return format!("constraint:{text}");
+        }
+        let named = Reason::NAMED.iter().find(|(it, _)| *it == reason);
+        named.expect("every other reason has a name in the list").1.to_owned()
+    }
+}
+
+impl TryFrom<String> for Reason {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Reason, String> {
+        if let Some(text) = text.strip_prefix("constraint:") {
+            return Ok(Reason::Constraint(text.to_owned()));
+        }
+        let named = Reason::NAMED.into_iter().find(|(_, name)| *name == text);
+        named
+            .map(|(it, _)| it)
+            .ok_or_else(|| format!("`{text}` is no reason to pass over an offer"))
+    }
+}
+
+/// Places in a list of offers, as a bit set: bit `i` of byte `i / 8`. Written as ranges (`0-89,94`), or as `x` and
+/// hexadecimal where that is shorter: it is kept with every step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OfferSet(Vec<u8>);
+
+/// A set read from outside may not name a place beyond this.
+const PLACES_MAX: usize = 1 << 16;
 
 impl OfferSet {
     pub fn insert(&mut self, place: usize) {
@@ -157,24 +205,72 @@ impl OfferSet {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    fn ranges(&self) -> String {
+        let mut text = String::new();
+        let mut place = 0;
+        while place < self.0.len() * 8 {
+            let first = place;
+            while self.contains(place) {
+                place += 1;
+            }
+            if place > first {
+                let comma = if text.is_empty() { "" } else { "," };
+                let last = place - 1;
+                text += &if last == first {
+                    format!("{comma}{first}")
+                } else {
+                    format!("{comma}{first}-{last}")
+                };
+            }
+            place += 1;
+        }
+        text
+    }
+
+    fn from_ranges(text: &str) -> Option<OfferSet> {
+        let mut set = OfferSet::default();
+        for range in text.split(',').filter(|it| !it.is_empty()) {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+            if last >= PLACES_MAX {
+                return None;
+            }
+            (first..=last).for_each(|it: usize| set.insert(it));
+        }
+        Some(set)
+    }
+
+    fn from_hex(text: &str) -> Option<OfferSet> {
+        let digits: Option<Vec<u8>> =
+            text.chars().map(|it| it.to_digit(16).map(|it| it as u8)).collect();
+        let digits = digits?;
+        let bytes = digits.chunks(2).map(|it| it[0] << 4 | it.get(1).copied().unwrap_or(0));
+        Some(OfferSet(bytes.take(PLACES_MAX / 8).collect()))
+    }
 }
 
 impl Serialize for OfferSet {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&self.0.iter().map(|it| format!("{it:02x}")).collect::<String>())
+        let ranges = self.ranges();
+        if ranges.len() <= self.0.len() * 2 + 1 {
+            return to.serialize_str(&ranges);
+        }
+        let hex: String = self.0.iter().map(|it| format!("{it:02x}")).collect();
+        to.collect_str(&format_args!("x{hex}"))
     }
 }
 
 impl<'de> Deserialize<'de> for OfferSet {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<OfferSet, D::Error> {
         let text = String::deserialize(from)?;
-        let digits: Option<Vec<u8>> =
-            text.chars().map(|it| it.to_digit(16).map(|it| it as u8)).collect();
-        let digits =
-            digits.ok_or_else(|| serde::de::Error::custom("an offer set is hexadecimal"))?;
-        Ok(OfferSet(
-            digits.chunks(2).map(|it| it[0] << 4 | it.get(1).copied().unwrap_or(0)).collect(),
-        ))
+        let read = match text.strip_prefix('x') {
+            Some(hex) => OfferSet::from_hex(hex),
+            None => OfferSet::from_ranges(&text),
+        };
+        read.ok_or_else(|| {
+            serde::de::Error::custom("an offer set is ranges, or `x` and hexadecimal")
+        })
     }
 }
 

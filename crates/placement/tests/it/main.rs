@@ -1,0 +1,5 @@
+//! Placement through its door: scenarios as text, and promises over generated questions.
+
+mod read;
+mod choices;
+mod promises;
