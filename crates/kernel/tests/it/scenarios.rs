@@ -1,1 +1,681 @@
-//! soon
+//! Stories of a session, told in lines, and the log they leave.
+
+mod play;
+
+use expect_test::{Expect, expect};
+
+/// Plays a story and compares the log it leaves, without its first append.
+fn check(story: &str, expected: Expect) {
+    expected.assert_eq(&play::play(story));
+}
+
+#[test]
+fn a_person_is_asked_and_the_power_fails() {
+    check(
+        "
+        user: pay the invoice
+        placed: eu-1
+        model: call pay
+        crash
+        user: yes; approve pay
+        crash
+        ",
+        expect![[r#"
+              2 turn 1: user "pay the invoice"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call pay{} as 1/c1
+              4 1/c1 wants a yes
+              4 turn 1 completed
+              5 owned, epoch 2
+              6 turn 2: user "yes"
+              6 1/c1 approved
+              6 1/c1 started
+              7 owned, epoch 3
+              7 1/c1 unknown: It is not known whether this call took effect: we stopped while it was running, and it must not be run twice. Find out before you try again.
+              7 step 1
+              7 attempt 2.1#1 first
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_safe_to_repeat_is_repeated() {
+    check(
+        "
+        user: look and book
+        placed: eu-1
+        model: call read, call book, call post
+        crash
+        returned book: booked
+        returned read: red
+        ",
+        expect![[r#"
+              2 turn 1: user "look and book"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call read{} as 1/c1 | call book{} as 1/c2 | call post{} as 1/c3
+              4 1/c1 started
+              4 1/c2 started
+              4 1/c3 started
+              5 owned, epoch 2
+              5 1/c3 unknown: It is not known whether this call took effect: we stopped while it was running, and it must not be run twice. Find out before you try again.
+              6 1/c2 ok: booked
+              7 1/c1 ok: red
+              7 step 2
+              7 attempt 1.2#1 first
+            wants: place 1.2#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_late_outcome_is_learned() {
+    check(
+        "
+        user: post it
+        placed: eu-1
+        model: call post
+        crash
+        returned post: posted after all
+        returned post: posted after all
+        placed: eu-1
+        model: I see
+        user: and?
+        ",
+        expect![[r#"
+              2 turn 1: user "post it"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call post{} as 1/c1
+              4 1/c1 started
+              5 owned, epoch 2
+              5 1/c1 unknown: It is not known whether this call took effect: we stopped while it was running, and it must not be run twice. Find out before you try again.
+              5 step 2
+              5 attempt 1.2#1 first
+              6 1/c1 learned: ok
+              - nothing follows
+              7 1.2#1 placed: eu-1
+              8 1.2#1 replied: assistant "I see"
+              8 step 3
+              8 attempt 1.3#1 first
+              - refused: Busy { turn: 1 }
+            wants: place 1.3#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_returning_turn_leaves_its_clients_calls_open() {
+    check(
+        "
+        user: ask them
+        placed: eu-1
+        model: call ask
+        user: never mind
+        user: here; answer ask
+        ",
+        expect![[r#"
+              2 turn 1: user "ask them"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call ask{} as 1/c1
+              4 turn 1 completed
+              - refused: CallsOpen([CallId { turn: 1, n: 1 }])
+              5 turn 2: user "here"
+              5 1/c1 ok: mine
+              5 step 1
+              5 attempt 2.1#1 first
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_holding_turn_waits_for_its_client() {
+    check(
+        "
+        terms: hold
+        user: ask them
+        placed: eu-1
+        model: call ask, call read
+        returned read: red
+        crash
+        answer ask
+        answer ask
+        placed: eu-1
+        model: done
+        ",
+        expect![[r#"
+              2 turn 1: user "ask them"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call ask{} as 1/c1 | call read{} as 1/c2
+              4 1/c2 started
+              5 1/c2 ok: red
+              6 owned, epoch 2
+              7 1/c1 ok: mine
+              7 step 2
+              7 attempt 1.2#1 first
+              - refused: CallNotOpen(CallId { turn: 1, n: 1 })
+              8 1.2#1 placed: eu-1
+              9 1.2#1 replied: assistant "done"
+              9 turn 1 completed
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn steering_waits_for_the_step_boundary() {
+    check(
+        "
+        user: read
+        placed: eu-1
+        steer: louder
+        model: call read
+        returned read: red
+        placed: eu-1
+        steer: and softer
+        model: done
+        placed: eu-1
+        model: really done
+        ",
+        expect![[r#"
+              2 turn 1: user "read"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 steered: user "louder"
+              5 1.1#1 replied: call read{} as 1/c1
+              5 1/c1 started
+              6 1/c1 ok: red
+              6 step 2
+              6 attempt 1.2#1 first
+              7 1.2#1 placed: eu-1
+              8 steered: user "and softer"
+              9 1.2#1 replied: assistant "done"
+              9 step 3
+              9 attempt 1.3#1 first
+             10 1.3#1 placed: eu-1
+             11 1.3#1 replied: assistant "really done"
+             11 turn 1 completed
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn a_newer_input_may_take_a_turns_place() {
+    check(
+        "
+        user: read
+        placed: eu-1
+        model: call book
+        user: stop
+        supersede: something else
+        ",
+        expect![[r#"
+              2 turn 1: user "read"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call book{} as 1/c1
+              4 1/c1 started
+              - refused: Busy { turn: 1 }
+              5 1/c1 unknown: The turn ended while this call was running: it may have taken effect.
+              5 turn 1 steered
+              5 turn 2: user "something else"
+              5 step 1
+              5 attempt 2.1#1 first
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_shown_answer_that_is_lost_is_sealed_and_begun_anew() {
+    check(
+        "
+        user: tell me
+        placed: eu-1
+        shown: Once upon
+        crash
+        placed: eu-2
+        shown: There was
+        fail: broken
+        placed: eu-1
+        shown: In a land
+        crash
+        ",
+        expect![[r#"
+              2 turn 1: user "tell me"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 owned, epoch 2
+              4 1.1#1 lost
+              4 sealed: assistant "Once upon" (incomplete)
+              4 attempt 1.1#2 restart
+              5 1.1#2 placed: eu-2
+              6 1.1#2 failed: broken
+              6 sealed: assistant "There was" (incomplete)
+              6 attempt 1.1#3 restart
+              7 1.1#3 placed: eu-1
+              8 owned, epoch 3
+              8 1.1#3 lost
+              8 sealed: assistant "In a land" (incomplete)
+              8 turn 1 failed: process_lost
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn a_foreground_answer_that_had_been_shown_is_not_begun_anew() {
+    check(
+        "
+        terms: attached
+        user: tell me
+        placed: eu-1 others
+        shown: Once upon
+        fail: broken
+        ",
+        expect![[r#"
+              2 turn 1: user "tell me"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 failed: broken
+              4 sealed: assistant "Once upon" (incomplete)
+              4 turn 1 failed: upstream_broken
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn a_turn_whose_caller_is_gone_ends() {
+    check(
+        "
+        terms: attached
+        user: post it
+        placed: eu-1
+        model: call post
+        crash
+        ",
+        expect![[r#"
+              2 turn 1: user "post it"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call post{} as 1/c1
+              4 1/c1 started
+              5 owned, epoch 2
+              5 1/c1 unknown: It is not known whether this call took effect: we stopped while it was running, and it must not be run twice. Find out before you try again.
+              5 turn 1 cancelled: caller_lost
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn retry_fallback_and_giving_up() {
+    check(
+        "
+        user: hello
+        placed: eu-1 others
+        fail: overloaded
+        placed: eu-2
+        fail: rate_limited 700
+        wait 500
+        wait 200
+        placed: eu-2
+        fail: too_long
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 failed: overloaded
+              4 attempt 1.1#2 fallback
+              5 1.1#2 placed: eu-2
+              6 1.1#2 failed: rate_limited
+              6 retry at 701
+              - nothing follows
+              7 attempt 1.1#3 retry
+              8 1.1#3 placed: eu-2
+              9 1.1#3 failed: too_long
+              9 turn 1 failed: context_length_exceeded
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn no_offer_may_come_back() {
+    check(
+        "
+        user: hello
+        no offer: again 900
+        wait 899
+        wait 1
+        no offer
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 not placed
+              3 retry at 900
+              4 attempt 1.1#2 retry
+              - nothing follows
+              5 1.1#2 not placed
+              5 turn 1 failed: no_offer
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn a_slow_attempt_is_hedged_and_the_first_to_speak_wins() {
+    check(
+        "
+        terms: hedge
+        user: hello
+        placed: eu-1 others
+        wait 50
+        placed: eu-2
+        spoke #2
+        model #1: too late
+        model #2: hello
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 attempt 1.1#2 hedge
+              5 1.1#2 placed: eu-2
+              6 1.1#2 chosen
+              6 1.1#1 dropped
+              - nothing follows
+              7 1.1#2 replied: assistant "hello"
+              7 turn 1 completed
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn an_approval_waits_and_expires() {
+    check(
+        "
+        terms: hold
+        user: pay
+        placed: eu-1
+        model: call pay
+        wait 9999
+        crash
+        wait 1
+        approve pay
+        ",
+        expect![[r#"
+              2 turn 1: user "pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call pay{} as 1/c1
+              4 1/c1 wants a yes
+              - nothing follows
+              5 owned, epoch 2
+              6 1/c1 expired
+              6 1/c1 denied: Denied: nobody answered in time. It was not run.
+              6 step 2
+              6 attempt 1.2#1 first
+              - refused: CallNotOpen(CallId { turn: 1, n: 1 })
+            wants: place 1.2#1, wake at 110001
+        "#]],
+    );
+}
+
+#[test]
+fn what_the_model_got_wrong_is_told_to_it() {
+    check(
+        "
+        user: hello
+        placed: eu-1
+        model: call nonsense, broken call read
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call nonsense{} as 1/c1 | call read{ as 1/c2
+              4 1/c1 failed: There is no tool named `nonsense`. Use one of the tools you were given.
+              4 1/c2 failed: Not run: the arguments are not a JSON object (EOF while parsing an object at line 1 column 1). Send them again, corrected.
+              4 step 2
+              4 attempt 1.2#1 first
+            wants: place 1.2#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn limits_end_a_turn() {
+    check(
+        "
+        terms: steps=1 calls=1
+        user: hello
+        placed: eu-1
+        model: call read, call book
+        returned read: red
+        terms: cost=15
+        user: again
+        placed: eu-1
+        model: call read
+        returned read: red
+        placed: eu-1
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call read{} as 1/c1 | call book{} as 1/c2
+              4 1/c1 started
+              4 1/c2 denied: Denied: a turn may run 1 calls, and has. It was not run.
+              5 1/c1 ok: red
+              5 turn 1 incomplete: steps
+              6 turn 2: user "again"
+              6 step 1
+              6 attempt 2.1#1 first
+              7 2.1#1 placed: eu-1
+              8 2.1#1 replied: call read{} as 2/c1
+              8 2/c1 started
+              9 2/c1 ok: red
+              9 step 2
+              9 attempt 2.2#1 first
+             10 2.2#1 dropped
+             10 turn 2 incomplete: cost
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn cancelling_closes_what_is_open() {
+    check(
+        "
+        user: all of it
+        placed: eu-1
+        model: call read, call book, call pay, call ask
+        cancel
+        returned book: booked
+        ",
+        expect![[r#"
+              2 turn 1: user "all of it"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call read{} as 1/c1 | call book{} as 1/c2 | call pay{} as 1/c3 | call ask{} as 1/c4
+              4 1/c1 started
+              4 1/c2 started
+              4 1/c3 wants a yes
+              5 1/c1 cancelled: The turn ended while this call was running.
+              5 1/c2 unknown: The turn ended while this call was running: it may have taken effect.
+              5 1/c3 cancelled: The turn ended before this call was run.
+              5 1/c4 cancelled: The turn ended before this call was run.
+              5 turn 1 cancelled: asked
+              6 1/c2 learned: ok
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn a_failed_turn_that_is_visible_at_its_end_leaves_nothing() {
+    check(
+        "
+        terms: at_end
+        user: hello
+        placed: eu-1
+        model: call read
+        returned read: red
+        placed: eu-1
+        fail: refused
+        user: again
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call read{} as 1/c1
+              4 1/c1 started
+              5 1/c1 ok: red
+              5 step 2
+              5 attempt 1.2#1 first
+              6 1.2#1 placed: eu-1
+              7 1.2#1 failed: refused
+              7 turn 1 failed: content_refused
+              8 turn 2: user "again"
+              8 step 1
+              8 attempt 2.1#1 first
+                would send: user "again"
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_fork_starts_nothing() {
+    check(
+        "
+        user: all of it
+        placed: eu-1
+        model: call post, call pay, call ask
+        fork
+        user: go on; answer ask
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "all of it"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call post{} as 1/c1 | call pay{} as 1/c2 | call ask{} as 1/c3
+              4 1/c1 started
+              4 1/c2 wants a yes
+              1 created as a fork with 6 items, 1 open calls
+              1 owned, epoch 1
+              2 turn 3: user "go on"
+              2 1/c3 ok: mine
+              2 step 1
+              2 attempt 3.1#1 first
+                would send: user "all of it" | call post{} as 1/c1 | call pay{} as 1/c2 | call ask{} as 1/c3 | result of 1/c1 unknown "It is not known whether this call took effect: the session was forked while it was running." | result of 1/c2 cancelled "This call was not run: the session was forked before it started." | result of 1/c3 ok "mine" | user "go on"
+            wants: place 3.1#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_summary_stands_for_what_it_covers_until_that_is_erased() {
+    check(
+        "
+        user: one
+        placed: eu-1
+        model: two
+        compact 1:1
+        user: three
+        request
+        placed: eu-1
+        model: four
+        erase 1:0
+        user: five
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "one"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: assistant "two"
+              4 turn 1 completed
+              5 compacted: summary through 1:1
+              6 turn 2: user "three"
+              6 step 1
+              6 attempt 2.1#1 first
+                would send: summary through 1:1 | user "three"
+              7 2.1#1 placed: eu-1
+              8 2.1#1 replied: assistant "four"
+              8 turn 2 completed
+              9 erased 1:0 1:2
+             10 turn 3: user "five"
+             10 step 1
+             10 attempt 3.1#1 first
+                would send: assistant "two" | user "three" | assistant "four" | user "five"
+            wants: place 3.1#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_parked_session_hears_nothing_until_it_is_unparked() {
+    check(
+        "
+        user: post
+        placed: eu-1
+        model: call post
+        park
+        returned post: posted
+        user: hello
+        unpark
+        ",
+        expect![[r#"
+              2 turn 1: user "post"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call post{} as 1/c1
+              4 1/c1 started
+              5 parked: a test
+              - refused: Parked("a test")
+              - refused: Parked("a test")
+              6 unparked
+              6 1/c1 unknown: It is not known whether this call took effect: we stopped while it was running, and it must not be run twice. Find out before you try again.
+              6 step 2
+              6 attempt 1.2#1 first
+            wants: place 1.2#1, wake at 100001
+        "#]],
+    );
+}

@@ -1,0 +1,289 @@
+//! Plays a story: each line is an input, what is refused is said, and the end tells what the session wants.
+
+use everstate_kernel::delta::{Finish, ReplyEnd};
+use everstate_kernel::effect::Effect;
+use everstate_kernel::event::Append;
+use everstate_kernel::ids::{AttemptId, CallId, ItemId, SessionId};
+use everstate_kernel::input::*;
+use everstate_kernel::item::*;
+use everstate_kernel::money::Usage;
+use everstate_kernel::plan::NoOffer;
+use everstate_kernel::state::Session;
+
+use crate::{story, tools};
+
+struct Play {
+    session: Session,
+    log: Vec<Append>,
+    now: u64,
+    terms: TurnTerms,
+    shown: Vec<Shown>,
+    told: String,
+}
+
+pub(super) fn play(story: &str) -> String {
+    let mut play = Play {
+        session: Session::default(),
+        log: Vec::new(),
+        now: 1,
+        terms: tools::terms(),
+        shown: Vec::new(),
+        told: String::new(),
+    };
+    play.create(SessionId(1), None);
+    play.told.clear();
+    for line in story.lines().map(str::trim).filter(|it| !it.is_empty()) {
+        play.line(line);
+    }
+    let wants: Vec<String> = play.session.effects().iter().map(want).collect();
+    let wants = if wants.is_empty() { "nothing".into() } else { wants.join(", ") };
+    format!("{}wants: {wants}\n", play.told)
+}
+
+fn want(effect: &Effect) -> String {
+    match effect {
+        Effect::Place(it) => format!("place {it}"),
+        Effect::Model(it) => format!("model {it}"),
+        Effect::Tool(it) => format!("tool {it}"),
+        Effect::Wake(at) => format!("wake at {at}"),
+    }
+}
+
+impl Play {
+    fn create(&mut self, id: SessionId, inheritance: Option<everstate_kernel::fork::Inheritance>) {
+        self.session = Session::default();
+        self.log.clear();
+        self.feed(Input::Create(Create {
+            id,
+            project: "p".into(),
+            door: "story".into(),
+            named: false,
+            metadata: None,
+            inheritance,
+            epoch: 1,
+        }));
+    }
+
+    fn feed(&mut self, input: Input) {
+        match self.session.decide(input, &self.shown, self.now) {
+            Ok(events) if events.is_empty() => self.told.push_str("  - nothing follows\n"),
+            Ok(events) => {
+                let seq = self.log.len() as u64 + 1;
+                let append = Append { seq, at: self.now, events };
+                self.session.apply(&append);
+                self.told.push_str(&story::tell(std::slice::from_ref(&append)));
+                self.log.push(append);
+                let session = &self.session;
+                self.shown.retain(|it| session.live.attempt(it.attempt).is_some());
+            }
+            Err(no) => self.told.push_str(&format!("  - refused: {no:?}\n")),
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        let (word, rest) = line.split_once([' ', ':']).unwrap_or((line, ""));
+        let rest = rest.trim_start_matches(':').trim();
+        match word {
+            "terms" => self.set_terms(rest),
+            "user" => self.begin(rest, WhenBusy::Refuse),
+            "steer" => self.begin(rest, WhenBusy::Steer),
+            "supersede" => self.begin(rest, WhenBusy::Supersede),
+            "placed" => {
+                let offer = rest.split(' ').next().unwrap();
+                let plan = tools::plan(offer, u32::from(rest.ends_with("others")));
+                let attempt = self.attempt(false);
+                self.feed(Input::Placed { attempt, plan });
+            }
+            "no" => {
+                let again_at = rest.rsplit(' ').next().unwrap().parse().ok();
+                let no_offer = NoOffer {
+                    against: Default::default(),
+                    offers_revision: 1,
+                    again_at,
+                    unknown_model: false,
+                };
+                let attempt = self.attempt(false);
+                self.feed(Input::NotPlaced { attempt, no_offer });
+            }
+            "spoke" => {
+                let attempt = self.numbered(rest);
+                self.feed(Input::Spoke { attempt });
+            }
+            "model" => self.model(rest),
+            "shown" => {
+                let outputs = vec![text(rest)];
+                self.shown.push(Shown { attempt: self.attempt(true), outputs, frames: 1 });
+            }
+            "fail" => {
+                let (class, after) = rest.split_once(' ').unwrap_or((rest, ""));
+                let class = serde_json::from_value(class.into()).unwrap();
+                let retry_after_ms = after.parse().ok();
+                let failure = Failure {
+                    class,
+                    message: "no".into(),
+                    status: None,
+                    code: None,
+                    retry_after_ms,
+                };
+                let attempt = self.attempt(true);
+                self.feed(Input::AttemptFailed { attempt, failure });
+            }
+            "returned" => {
+                let (name, said) = rest.split_once(": ").unwrap();
+                let call = self.call(name);
+                self.feed(Input::Returned {
+                    call,
+                    outcome: Outcome::Ok,
+                    output: vec![Part::text(said)],
+                });
+            }
+            "answer" => {
+                let answers = vec![self.answer(rest)];
+                self.feed(Input::Answer { answers });
+            }
+            "approve" | "deny" => {
+                let approval = self.approval(rest, word == "approve");
+                self.feed(Input::Approve(approval));
+            }
+            "crash" => {
+                if self.terms.caller == Caller::Attached {
+                    self.shown.clear();
+                }
+                self.session = Session::replay(&self.log);
+                let epoch = self.session.live.epoch + 1;
+                self.feed(Input::Adopted { epoch });
+            }
+            "cancel" => {
+                let turn = self.session.live.turn_no;
+                self.feed(Input::Cancel { turn });
+            }
+            "wait" => {
+                self.now += rest.parse::<u64>().unwrap();
+                self.feed(Input::Tick);
+            }
+            "compact" => {
+                let through = item_id(rest);
+                self.feed(Input::Compact { summary: vec![Part::text("in short")], through });
+            }
+            "erase" => self.feed(Input::Erase { items: vec![item_id(rest)] }),
+            "park" => self.feed(Input::Park { reason: "a test".into() }),
+            "unpark" => self.feed(Input::Unpark),
+            "fork" => {
+                let inheritance = everstate_kernel::fork::inherit(&self.session).unwrap();
+                self.create(SessionId(2), Some(inheritance));
+            }
+            "request" => {
+                let items: Vec<Item> =
+                    self.session.transcript.sent().iter().map(|it| (**it).clone()).collect();
+                self.told.push_str(&format!("    would send: {}\n", story::said(&items)));
+            }
+            _ => panic!("the story says `{line}`, which means nothing"),
+        }
+    }
+
+    fn set_terms(&mut self, rest: &str) {
+        self.terms = tools::terms();
+        for word in rest.split(' ') {
+            let (name, n) = word.split_once('=').unwrap_or((word, "0"));
+            let n: u32 = n.parse().unwrap();
+            match name {
+                "hold" => self.terms.calls = Calls::Hold,
+                "attached" => {
+                    self.terms.caller = Caller::Attached;
+                    self.terms.resumable = false;
+                }
+                "at_end" => self.terms.visible = Visible::AtEnd,
+                "hedge" => self.terms.limits.hedge_after_ms = Some(50),
+                "steps" => self.terms.limits.steps_max = n,
+                "calls" => self.terms.limits.calls_max = n,
+                "cost" => self.terms.limits.cost_max = Some(n.into()),
+                _ => panic!("no such terms: {word}"),
+            }
+        }
+    }
+
+    /// `said; answer ask; approve pay`
+    fn begin(&mut self, rest: &str, when_busy: WhenBusy) {
+        let mut parts = rest.split("; ");
+        let said = parts.next().unwrap();
+        let (mut answers, mut approvals) = (Vec::new(), Vec::new());
+        for part in parts {
+            let (word, name) = part.split_once(' ').unwrap();
+            match word {
+                "answer" => answers.push(self.answer(name)),
+                _ => approvals.push(self.approval(name, word == "approve")),
+            }
+        }
+        let body = Body::Message { role: Role::User, parts: vec![Part::text(said)] };
+        let items = vec![NewItem { body, provider_id: None, extra: None }];
+        let terms = self.terms.clone();
+        self.feed(Input::Begin(Begin { items, answers, approvals, terms, when_busy }));
+    }
+
+    /// `hello`, `call a, broken call b`, `#2: hello`
+    fn model(&mut self, rest: &str) {
+        let (attempt, said) = match rest.strip_prefix('#').and_then(|it| it.split_once(": ")) {
+            Some((n, said)) => (self.numbered(n), said),
+            None => (self.attempt(true), rest),
+        };
+        let output = |said: &str| match said.split_once("call ") {
+            Some((how, name)) => {
+                let arguments = if how.is_empty() { "{}" } else { "{" };
+                output(OutputBody::Call { name: name.into(), arguments: arguments.into() })
+            }
+            None => text(said),
+        };
+        let outputs = said.split(", ").map(output).collect();
+        let usage = Usage { input: 4, output: 3, ..Usage::default() };
+        let end =
+            ReplyEnd { finish: Finish::Stop, usage, tier: None, provider_id: None, model: None };
+        self.feed(Input::Replied { attempt, outputs, end });
+    }
+
+    /// The newest attempt that is placed, or is not.
+    fn attempt(&self, placed: bool) -> AttemptId {
+        let turn = self.session.live.turn.as_ref().expect("a turn runs");
+        let mut attempts = turn.attempts.iter().rev();
+        let (&attempt, _) =
+            attempts.find(|(_, it)| it.plan.is_some() == placed).expect("there is such an attempt");
+        AttemptId { turn: turn.no, step: turn.step, attempt }
+    }
+
+    fn numbered(&self, n: &str) -> AttemptId {
+        let turn = self.session.live.turn.as_ref().expect("a turn runs");
+        let attempt = n.trim_start_matches('#').parse().unwrap();
+        AttemptId { turn: turn.no, step: turn.step, attempt }
+    }
+
+    /// The newest call of this tool.
+    fn call(&self, name: &str) -> CallId {
+        let mut entries = self.session.transcript.entries.iter().rev();
+        entries
+            .find_map(|it| match &it.item.body {
+                Body::Call { call, name: it, .. } if it == name => Some(*call),
+                _ => None,
+            })
+            .expect("it was called")
+    }
+
+    fn answer(&self, name: &str) -> Answer {
+        Answer { call: self.call(name), outcome: Outcome::Ok, output: vec![Part::text("mine")] }
+    }
+
+    fn approval(&self, name: &str, approve: bool) -> Approval {
+        Approval { call: self.call(name), approve, by: "dana".into(), reason: None }
+    }
+}
+
+fn item_id(text: &str) -> ItemId {
+    let (turn, idx) = text.split_once(':').unwrap();
+    ItemId { turn: turn.parse().unwrap(), idx: idx.parse().unwrap() }
+}
+
+fn output(body: OutputBody) -> Output {
+    Output { body, status: Status::Completed, provider_id: None, extra: None }
+}
+
+fn text(text: &str) -> Output {
+    output(OutputBody::Message { parts: vec![Part::text(text)] })
+}
