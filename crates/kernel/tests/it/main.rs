@@ -1,5 +1,6 @@
 //! The kernel through its door: scenarios that read like stories, and a seeded world that breaks everything it can.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![allow(clippy::print_stdout, reason = "the simulation says what it met")]
 
 mod codec;
 mod promises;

@@ -393,7 +393,7 @@ fn forks_start_nothing(world: &World) -> Result<(), String> {
         }
         // With its open calls answered, what it would send is legal.
         let mut sent = fork.transcript.clone();
-        for (id, _) in &fork.live.calls {
+        for id in fork.live.calls.keys() {
             let body = Body::Result { call: *id, outcome: Outcome::Ok, output: Vec::new() };
             let id = ItemId { turn: u32::MAX, idx: id.n };
             let item = Item { id, body, status: Status::Completed, provider_id: None, extra: None };

@@ -447,7 +447,7 @@ impl World {
                 CallState::AwaitingApproval { .. } => {
                     approvals.push(Approval {
                         call,
-                        approve: key % 3 > 0,
+                        approve: !key.is_multiple_of(3),
                         by: "p".into(),
                         reason: None,
                     });
