@@ -8,4 +8,5 @@ mod scenarios;
 mod simulation;
 mod story;
 mod tools;
+mod words;
 mod world;

@@ -1,0 +1,277 @@
+//! The small words: names, money, places, and the folding of pieces.
+
+use std::collections::BTreeSet;
+
+use everstate_kernel::delta::{Delta, Fold, Frame, Opening};
+use everstate_kernel::erase::redact;
+use everstate_kernel::ids::{
+    Address, AttemptId, BUCKETS, CallId, ItemId, SessionId, base32, from_base32,
+};
+use everstate_kernel::item::{Output, OutputBody, Part, Sealed, Status};
+use everstate_kernel::json::Json;
+use everstate_kernel::money::{Price, Usage};
+use everstate_kernel::offer::{Offer, Scope};
+use everstate_kernel::plan::OfferSet;
+use everstate_kernel::policy::{Constraints, Require};
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn base32_goes_there_and_back(bytes: Vec<u8>) {
+        let text = base32(&bytes);
+        prop_assert!(text.bytes().all(|it| it.is_ascii_alphanumeric() && !b"ilou".contains(&it)));
+        prop_assert_eq!(from_base32(&text), Some(bytes));
+    }
+
+    #[test]
+    fn a_session_id_goes_there_and_back(id: u128) {
+        let id = SessionId(id);
+        let text = id.to_string();
+        prop_assert_eq!(text.len(), 30);
+        prop_assert_eq!(text.parse(), Ok(id));
+        prop_assert!(id.bucket() < BUCKETS);
+        let json = serde_json::to_string(&id).unwrap();
+        prop_assert_eq!(serde_json::from_str::<SessionId>(&json).unwrap(), id);
+    }
+
+    #[test]
+    fn an_offer_set_holds_what_was_put_in(places: BTreeSet<u8>) {
+        let mut set = OfferSet::default();
+        places.iter().for_each(|it| set.insert(usize::from(*it)));
+        prop_assert_eq!(set.len(), places.len());
+        prop_assert_eq!(set.is_empty(), places.is_empty());
+        let json = serde_json::to_string(&set).unwrap();
+        let read: OfferSet = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(&read, &set);
+        for place in 0..=255u8 {
+            prop_assert_eq!(read.contains(usize::from(place)), places.contains(&place));
+        }
+    }
+}
+
+#[test]
+fn what_is_no_id_is_refused() {
+    for text in [
+        "",
+        "ses_",
+        "ses_0",
+        "resp_00000000000000000000000007",
+        "ses_0000000000000000000000000l",
+        "ses_zzzzzzzzzzzzzzzzzzzzzzzzzz",
+    ] {
+        assert!(text.parse::<SessionId>().is_err(), "{text}");
+    }
+    assert!("x".parse::<SessionId>().unwrap_err().to_string().contains("ses_"));
+}
+
+#[test]
+fn buckets_are_spread() {
+    let hit: BTreeSet<u16> = (0..20_000u128).map(|it| SessionId(it << 17).bucket()).collect();
+    assert_eq!(hit.len(), usize::from(BUCKETS), "ids that differ in a few bits reach every bucket");
+    assert_eq!(SessionId(1).bucket(), SessionId(1).bucket());
+}
+
+#[test]
+fn names_read_as_the_papers_say() {
+    let session = SessionId(5);
+    assert_eq!(Address { session, turn: 1, step: 3 }.to_string(), format!("{session}/1.3"));
+    assert_eq!(CallId { turn: 2, n: 1 }.to_string(), "2/c1");
+    assert_eq!(AttemptId { turn: 1, step: 2, attempt: 3 }.to_string(), "1.2#3");
+}
+
+#[test]
+fn cost_is_exact_and_rounded_up() {
+    let price =
+        Price { input: 2_500_000, cached: 250_000, cache_write: 3_000_000, output: 10_000_000 };
+    let cost = |input, cached, cache_write, output| {
+        price.cost(&Usage { input, cached, cache_write, output, ..Usage::default() })
+    };
+    assert_eq!(cost(1_000_000, 0, 0, 0), 2_500_000, "$2.50 a million tokens");
+    assert_eq!(cost(1_000_000, 400_000, 100_000, 0), 1_250_000 + 100_000 + 300_000);
+    assert_eq!(cost(0, 0, 0, 3), 30);
+    assert_eq!(cost(1, 0, 0, 0), 3, "part of a micro-dollar is one");
+    assert_eq!(cost(1, 5, 5, 0), 17, "more cached than sent: nothing is fresh");
+    let dear = Price { input: u64::MAX, ..price };
+    assert_eq!(dear.cost(&Usage { input: u64::MAX, ..Usage::default() }), u64::MAX);
+
+    let mut sum =
+        Usage { input: 1, cached: 2, cache_write: 3, output: 4, reasoning: 5, estimated: false };
+    sum.add(&Usage {
+        input: 10,
+        cached: 20,
+        cache_write: 30,
+        output: 40,
+        reasoning: 50,
+        estimated: true,
+    });
+    assert_eq!(
+        sum,
+        Usage {
+            input: 11,
+            cached: 22,
+            cache_write: 33,
+            output: 44,
+            reasoning: 55,
+            estimated: true
+        }
+    );
+    assert_eq!(sum.tokens(), 55);
+}
+
+#[test]
+fn constraints_fail_closed() {
+    let offer = |scope: Scope| Offer {
+        id: "p/x/m".into(),
+        model: "m".into(),
+        upstream_model: "m".into(),
+        provider: "p".into(),
+        dialect: "responses".into(),
+        scope,
+        tier: None,
+        price: Price::default(),
+        context_tokens: 1,
+        output_tokens_max: 1,
+        can: Default::default(),
+        facts: [("zero_retention".to_owned(), true), ("training".to_owned(), false)].into(),
+        crypto_domain: "p".into(),
+        cache_ttl_ms: 0,
+    };
+    let eu = offer(Scope::Geo("eu".into()));
+    let frankfurt = offer(Scope::Region("eu-central-1".into()));
+    let europa = offer(Scope::Region("europa".into()));
+    let global = offer(Scope::Global);
+    let within = Require::Within(vec!["eu".into()]);
+    assert!(within.allows(&eu) && within.allows(&frankfurt));
+    assert!(!within.allows(&europa) && !within.allows(&global));
+    assert!(Require::Within(vec!["eu-central-1".into()]).allows(&frankfurt));
+    assert!(
+        !Require::Within(vec!["eu-central-1".into()]).allows(&eu),
+        "a geography is not a region"
+    );
+    assert!(
+        Require::Providers(vec!["p".into()]).allows(&eu)
+            && !Require::Providers(vec!["q".into()]).allows(&eu)
+    );
+    assert!(
+        Require::NotProvider("q".into()).allows(&eu)
+            && !Require::NotProvider("p".into()).allows(&eu)
+    );
+    assert!(
+        Require::Fact("zero_retention".into()).allows(&eu)
+            && !Require::Fact("training".into()).allows(&eu)
+    );
+    assert!(
+        !Require::Fact("baa".into()).allows(&eu) && !Require::NoFact("baa".into()).allows(&eu),
+        "unknown fails"
+    );
+    assert!(
+        Require::NoFact("training".into()).allows(&eu)
+            && !Require::NoFact("zero_retention".into()).allows(&eu)
+    );
+
+    let then = Constraints { require: vec![within.clone()], revision: 3 };
+    let today = Constraints {
+        require: vec![Require::NotProvider("p".into()), within.clone()],
+        revision: 2,
+    };
+    let both = then.and(&today);
+    assert_eq!((both.require.len(), both.revision), (2, 3));
+    assert_eq!(then.forbid(&global), Some(&within));
+    assert_eq!(then.forbid(&eu), None);
+    assert_eq!(today.forbid(&eu), Some(&Require::NotProvider("p".into())));
+}
+
+fn open(item: u32, opening: Opening) -> Delta {
+    Delta::Open { item, opening, provider_id: None }
+}
+
+#[test]
+fn pieces_fold_to_items() {
+    let text = |item, text: &str| Delta::Text { item, text: text.into() };
+    let annotation = Json::parse(r#"{"type":"url_citation"}"#).unwrap();
+    let sealed = Sealed { domain: "d".into(), content: "x".into() };
+    let pieces = [
+        open(0, Opening::Reasoning),
+        Delta::Summary { item: 0, text: "h".into() },
+        Delta::Summary { item: 0, text: "m".into() },
+        Delta::SummaryPart { item: 0 },
+        Delta::Summary { item: 0, text: "so".into() },
+        Delta::Thought { item: 0, text: "deep".into() },
+        Delta::Sealed { item: 0, sealed: sealed.clone() },
+        Delta::Close { item: 0, status: Status::Completed },
+        open(1, Opening::Message),
+        text(1, "a"),
+        text(1, "b"),
+        Delta::Annotation { item: 1, annotation: annotation.clone() },
+        Delta::TextPart { item: 1 },
+        text(1, "c"),
+        Delta::Refusal { item: 1, text: "n".into() },
+        Delta::Refusal { item: 1, text: "o".into() },
+        text(1, "d"),
+        open(2, Opening::Call { name: "f".into() }),
+        Delta::Arguments { item: 2, text: "{".into() },
+        Delta::Arguments { item: 2, text: "}".into() },
+        Delta::Extra { item: 2, extra: annotation.clone() },
+        // Nonsense changes nothing.
+        open(7, Opening::Message),
+        text(0, "not a message"),
+        text(9, "nobody"),
+        Delta::Arguments { item: 1, text: "not a call".into() },
+    ];
+    let mut fold = Fold::default();
+    assert!(fold.is_empty());
+    pieces.iter().for_each(|it| fold.push(it));
+    assert!(!fold.is_empty());
+
+    let cut = fold.clone().cut();
+    let closed: Vec<Status> = cut.iter().map(|it| it.status).collect();
+    assert_eq!(closed, [Status::Completed, Status::Incomplete, Status::Incomplete]);
+
+    let items = fold.finish();
+    assert!(items.iter().all(|it| it.status == Status::Completed));
+    let OutputBody::Reasoning(thought) = &items[0].body else { panic!("{items:?}") };
+    assert_eq!(thought.summary, ["hm", "so"]);
+    assert_eq!(thought.content, ["deep"]);
+    assert_eq!(thought.sealed, Some(sealed));
+    let parts = vec![
+        Part::Text { text: "ab".into(), annotations: vec![annotation.clone()] },
+        Part::text("c"),
+        Part::Refusal { text: "no".into() },
+        Part::text("d"),
+    ];
+    assert_eq!(items[1].body, OutputBody::Message { parts });
+    let call = OutputBody::Call { name: "f".into(), arguments: "{}".into() };
+    let expected = Output {
+        body: call,
+        status: Status::Completed,
+        provider_id: None,
+        extra: Some(annotation),
+    };
+    assert_eq!(items[2..], [expected]);
+}
+
+#[test]
+fn a_frame_of_a_turn_that_loses_an_item_loses_its_content() {
+    let attempt = AttemptId { turn: 2, step: 1, attempt: 1 };
+    let frame = Frame { attempt, deltas: vec![open(0, Opening::Message)] };
+    let body = serde_json::to_vec(&frame).unwrap();
+    let gone = |turn| BTreeSet::from([ItemId { turn, idx: 0 }]);
+    assert_eq!(redact(true, 1, &body, &gone(1)), None);
+    let left = redact(true, 1, &body, &gone(2)).unwrap();
+    let left_frame: Frame = serde_json::from_slice(&left).unwrap();
+    assert_eq!(left_frame, Frame { attempt, deltas: Vec::new() });
+    assert_eq!(redact(true, 1, &left, &gone(2)), None, "there is nothing left to take");
+}
+
+#[test]
+fn json_stays_the_text_it_was() {
+    let json = Json::parse(r#"{"b": 1.0,"a":[ 1 ]}"#).unwrap();
+    assert_eq!(json.text(), r#"{"b": 1.0,"a":[ 1 ]}"#);
+    assert_eq!(serde_json::to_string(&json).unwrap(), json.text());
+    assert_eq!(serde_json::from_str::<Json>(json.text()).unwrap(), json);
+    assert_eq!(json.value()["b"], 1.0);
+    assert!(Json::parse("{").is_err());
+    assert_eq!(format!("{json} {json:?}"), format!("{0} {0}", json.text()));
+    assert_eq!(Json::of(&7).text(), "7");
+    assert_eq!(Json::from(serde_json::json!([1])).text(), "[1]");
+}
