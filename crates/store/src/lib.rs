@@ -1,1 +1,23 @@
-//! store
+//! Keeps what must not be lost: the log of all sessions, the registry's documents, and the keys their contents
+//! are sealed under. What the contents mean is decided elsewhere.
+//!
+//! A store has two halves. A [`shelf`] keeps sealed rows and plain tables, flushed before it answers; it knows
+//! nothing of keys. What is sealed, chained, packed, erased and verified is the same over every shelf, in [`log`].
+//! To add a store: write a shelf, add an arm in [`open::open`], and a line in the list of the contract suite.
+
+pub mod open;
+mod shelf;
+mod row;
+mod seal;
+mod segment;
+mod log;
+mod erase;
+mod verify;
+mod registry;
+mod blobs;
+mod stripes;
+pub mod keys;
+mod memory;
+mod sqlite;
+mod lock;
+pub mod facts;

@@ -1,0 +1,125 @@
+//! What keeps a store in order, and what can be said about it. Someone has to call these now and then; the store
+//! starts nothing by itself.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use everstate_runtime::ports::Down;
+
+use crate::keys::blocking;
+use crate::log::SealedLog;
+use crate::shelf::{Change, Now};
+
+/// How often [`Upkeep::run`] wants to be called: what was erased is gone for good within the hour.
+pub const EVERY: Duration = Duration::from_secs(20 * 60);
+/// How long a blob that nothing names is left alone.
+const GRACE: Duration = Duration::from_secs(60 * 60);
+
+pub struct Upkeep {
+    log: Arc<SealedLog>,
+    now: Now,
+    path: Option<PathBuf>,
+}
+
+/// For `doctor`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// `None`: in memory.
+    pub path: Option<PathBuf>,
+    pub schema: u32,
+    pub bytes: u64,
+    /// How long a flush takes on that disk, the median of a few.
+    pub flush: Option<Duration>,
+    /// Where the keys come from, and where they are.
+    pub keys: String,
+}
+
+impl Upkeep {
+    pub(crate) fn new(log: Arc<SealedLog>, now: Now, path: Option<PathBuf>) -> Upkeep {
+        Upkeep { log, now, path }
+    }
+
+    /// All of it, one after the other. Safe at any time; a failure leaves the rest for the next time.
+    pub async fn run(&self) -> Result<(), Down> {
+        self.log.done(Change::RemoveExpired { now: (self.now)() }, None).await?;
+        self.collect_blobs(GRACE).await?;
+        self.flush_erasures().await
+    }
+
+    /// Destroys the data keys of what was erased or deleted. After it, nothing of that is in any file.
+    pub async fn flush_erasures(&self) -> Result<(), Down> {
+        let doomed = self.log.shelf.doomed().await?;
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        self.log.keys.destroy(doomed.clone()).await?;
+        self.log.done(Change::KeysGone(doomed), None).await?;
+        self.log.shelf.scrub().await
+    }
+
+    /// Gives back to the system what is not needed: free pages and the write-ahead log.
+    pub async fn compact(&self) -> Result<(), Down> {
+        self.log.shelf.scrub().await
+    }
+
+    /// Deletes blobs that nothing has named for `grace`. Returns how many.
+    pub async fn collect_blobs(&self, grace: Duration) -> Result<usize, Down> {
+        let mut gone = 0;
+        for (session, name) in self.log.blobs.older_than(grace).await? {
+            // Nobody is about to name it while we hold the session.
+            let _alone = self.log.stripes.alone(session).await;
+            if !self.log.shelf.has_blob(session, name).await? {
+                self.log.blobs.delete(session, name).await?;
+                gone += 1;
+            }
+        }
+        Ok(gone)
+    }
+
+    /// For a clean end: everything is in its place, and keys made ahead are given up.
+    pub async fn close(&self) -> Result<(), Down> {
+        self.flush_erasures().await?;
+        self.log.keys.close().await?;
+        self.log.shelf.scrub().await
+    }
+
+    pub async fn facts(&self) -> Result<Facts, Down> {
+        let flush = match self.path.clone() {
+            Some(path) => Some(blocking(move || measure_flush(&path)).await?),
+            None => None,
+        };
+        let (schema, bytes) = self.log.shelf.size();
+        let keys = self.log.keys.describe();
+        Ok(Facts { path: self.path.clone(), schema, bytes, flush, keys })
+    }
+}
+
+fn measure_flush(state: &Path) -> Result<Duration, Down> {
+    let path = state.with_file_name(".flush-probe");
+    let measure = || -> std::io::Result<Duration> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        let mut took = Vec::new();
+        for _ in 0..9 {
+            file.write_all(&[0; 8192])?;
+            let start = Instant::now();
+            file.sync_data()?;
+            took.push(start.elapsed());
+        }
+        took.sort();
+        Ok(took[took.len() / 2])
+    };
+    let measured = measure();
+    // A probe that stays behind harms nobody.
+    let _ = std::fs::remove_file(&path);
+    measured.map_err(|err| Down(format!("cannot measure a flush at {}: {err}", path.display())))
+}
+
+impl fmt::Debug for Upkeep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upkeep({:?})", self.path)
+    }
+}

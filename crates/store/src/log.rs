@@ -1,0 +1,367 @@
+//! The log over any shelf: seals what comes in, opens what goes out, and keeps the chain.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use everstate_kernel::event::VERSION;
+use everstate_kernel::ids::{Millis, Seq, SessionId};
+use everstate_runtime::ports::{
+    AppendError, Down, Head, Landed, ListKey, Listed, Log, NewRow, PostOutcome, Posted, Redact,
+    Row, Verdict,
+};
+
+use crate::blobs::Blobs;
+use crate::keys::Keys;
+use crate::row::{Header, SealedRow};
+use crate::seal::{Content, DataKey, SMALL, compress, decompress, mac, random};
+use crate::segment::{self, Packed};
+use crate::shelf::{
+    Append, BlobName, Change, Hold, KeyId, SealedPost, SealedSegment, SealedSnapshot, Shelf, Wrote,
+};
+use crate::stripes::Stripes;
+
+/// Longer bodies become blobs.
+const BLOB_MIN: usize = 64 * 1024;
+/// Of how many sessions the data key is kept at hand.
+const AT_HAND_MAX: usize = 8_192;
+
+pub(crate) struct SealedLog {
+    pub(crate) shelf: Arc<dyn Shelf>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) blobs: Blobs,
+    pub(crate) stripes: Stripes,
+    at_hand: Mutex<HashMap<SessionId, Arc<DataKey>>>,
+}
+
+/// A row's header and what was sealed in it.
+pub(crate) struct Opened {
+    pub(crate) header: Header,
+    pub(crate) content: Content,
+    /// What it was sealed under; of a packed row, its segment's.
+    pub(crate) data_key: KeyId,
+}
+
+impl SealedLog {
+    pub(crate) fn new(shelf: Arc<dyn Shelf>, keys: Arc<Keys>, blobs: Blobs) -> SealedLog {
+        SealedLog { shelf, keys, blobs, stripes: Stripes::new(), at_hand: Mutex::default() }
+    }
+
+    /// The session's data key; a fresh one (`true`) if it has none.
+    async fn key_of(&self, session: SessionId) -> Result<(Arc<DataKey>, bool), Down> {
+        if let Some(key) = self.at_hand().get(&session) {
+            return Ok((Arc::clone(key), false));
+        }
+        match self.shelf.data_key(session).await? {
+            Some(id) => {
+                let key = self.find_key(session, id).await?;
+                self.put_at_hand(session, &key);
+                Ok((key, false))
+            }
+            None => Ok((self.keys.take().await?, true)),
+        }
+    }
+
+    async fn find_key(&self, session: SessionId, id: KeyId) -> Result<Arc<DataKey>, Down> {
+        let gone =
+            || Down(format!("data key {id} of {session} is gone: what it sealed cannot be read"));
+        self.keys.find(id).await?.ok_or_else(gone)
+    }
+
+    fn put_at_hand(&self, session: SessionId, key: &Arc<DataKey>) {
+        let mut at_hand = self.at_hand();
+        if at_hand.len() >= AT_HAND_MAX {
+            let some: Vec<SessionId> = at_hand.keys().take(AT_HAND_MAX / 8).copied().collect();
+            some.iter().for_each(|it| drop(at_hand.remove(it)));
+        }
+        at_hand.insert(session, Arc::clone(key));
+    }
+
+    pub(crate) fn forget(&self, session: SessionId) {
+        self.at_hand().remove(&session);
+    }
+
+    fn at_hand(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<DataKey>>> {
+        self.at_hand.lock().expect("no one panics while holding it")
+    }
+
+    /// A fresh key was used, or was not.
+    fn settle_key(&self, session: SessionId, key: Arc<DataKey>, used: bool) {
+        if used {
+            self.keys.remember(&key);
+            self.put_at_hand(session, &key);
+        } else {
+            self.keys.give_back(key);
+        }
+    }
+
+    pub(crate) async fn open_row(
+        &self,
+        session: SessionId,
+        row: SealedRow,
+    ) -> Result<Opened, Down> {
+        let key = self.find_key(session, row.data_key).await?;
+        let opened = key.open(&row.header.hash(session), &row.body);
+        let content = opened.and_then(|it| Content::decode(&it));
+        let content = content.ok_or_else(|| {
+            Down(format!("row {} of {session} is damaged: it cannot be opened", row.header.seq))
+        })?;
+        Ok(Opened { header: row.header, content, data_key: row.data_key })
+    }
+
+    pub(crate) async fn open_segment(
+        &self,
+        session: SessionId,
+        sealed: &SealedSegment,
+    ) -> Result<Vec<Opened>, Down> {
+        let key = self.find_key(session, sealed.data_key).await?;
+        let name = segment::name(session, sealed.from, sealed.to, &sealed.hash);
+        let opened = key.open(&name, &sealed.body).and_then(|it| segment::unpack(session, &it));
+        let packed = opened.ok_or_else(|| {
+            let (from, to) = (sealed.from, sealed.to);
+            Down(format!("rows {from} to {to} of {session} are damaged: they cannot be opened"))
+        })?;
+        let data_key = sealed.data_key;
+        let opened = |Packed { header, content }| Opened { header, content, data_key };
+        Ok(packed.into_iter().map(opened).collect())
+    }
+
+    pub(crate) fn seal_segment(
+        &self,
+        session: SessionId,
+        key: &DataKey,
+        piece: segment::Piece,
+    ) -> SealedSegment {
+        let segment::Piece { from, to, hash, text } = piece;
+        let name = segment::name(session, from, to, &hash);
+        SealedSegment { from, to, hash, data_key: key.id, body: key.seal(&name, &text) }
+    }
+
+    /// The body itself, from its blob if it is in one.
+    pub(crate) async fn body_of(
+        &self,
+        session: SessionId,
+        content: &Content,
+    ) -> Result<Vec<u8>, Down> {
+        match blob_name(content) {
+            Some(name) => self.blobs.get(session, name, &self.keys).await,
+            None => Ok(content.body.clone()),
+        }
+    }
+
+    /// A big body goes into a blob of its own, durable before anything names it.
+    pub(crate) async fn put_if_big(
+        &self,
+        session: SessionId,
+        key: &DataKey,
+        body: &[u8],
+    ) -> Result<Option<BlobName>, Down> {
+        if body.len() <= BLOB_MIN {
+            return Ok(None);
+        }
+        let name = key.name(body);
+        self.blobs.put(session, name, key, body).await?;
+        Ok(Some(name))
+    }
+
+    pub(crate) async fn done(&self, change: Change, hold: Hold) -> Result<(), Down> {
+        self.shelf.write(change, hold).await.map(drop)
+    }
+}
+
+pub(crate) fn blob_name(content: &Content) -> Option<BlobName> {
+    content.in_blob.then(|| content.body.as_slice().try_into().unwrap_or_default())
+}
+
+pub(crate) fn inbox_place(session: SessionId, key: &str) -> Vec<u8> {
+    [b"inbox", &session.0.to_be_bytes()[..], key.as_bytes()].concat()
+}
+
+fn snapshot_place(session: SessionId, at: Head) -> Vec<u8> {
+    [b"snapshot", &session.0.to_be_bytes()[..], &at.seq.to_be_bytes(), &at.hash].concat()
+}
+
+#[async_trait]
+impl Log for SealedLog {
+    async fn append(&self, row: NewRow) -> Result<Landed, AppendError> {
+        let NewRow { session, seq, kind, at, prev, body, key: input, consumed, projection } = row;
+        let hold = self.stripes.shared(session).await;
+        let (key, fresh) = self.key_of(session).await.map_err(AppendError::Down)?;
+        let salt: [u8; 32] = random();
+        let header = Header { seq, kind, version: VERSION, at, prev, mac: mac(&salt, &body) };
+        let blob = self.put_if_big(session, &key, &body).await.map_err(AppendError::Down)?;
+        let text = match &blob {
+            Some(name) => Content::encode(Some(&salt), name, true),
+            None => Content::encode(Some(&salt), &body, false),
+        };
+        let body = key.seal(&header.hash(session), &text);
+        let row = SealedRow { header, data_key: key.id, body };
+        let blobs = blob.into_iter().collect();
+        let append = Append { session, row, key: input, consumed, projection, blobs };
+        let wrote = self.shelf.write(Change::Append(Box::new(append)), Some(Box::new(hold))).await;
+        let wrote = wrote.map_err(AppendError::Down)?;
+        if fresh {
+            self.settle_key(session, key, matches!(wrote, Wrote::Landed(_)));
+        }
+        match wrote {
+            Wrote::Landed(head) => Ok(Landed { head }),
+            Wrote::Seen(seq) => Err(AppendError::Seen(seq)),
+            Wrote::Fenced => Err(AppendError::Fenced),
+            other => Err(AppendError::Down(Down(format!("an append became {other:?}")))),
+        }
+    }
+
+    async fn read(&self, session: SessionId, after: Seq, limit: usize) -> Result<Vec<Row>, Down> {
+        let kept = self.shelf.rows(session, after, limit).await?;
+        let mut rows: Vec<Row> = Vec::new();
+        for sealed in &kept.segments {
+            if rows.len() >= limit {
+                return Ok(rows);
+            }
+            let opened = self.open_segment(session, sealed).await?;
+            for it in opened.into_iter().filter(|it| it.header.seq > after).take(limit - rows.len())
+            {
+                rows.push(self.row(session, it).await?);
+            }
+        }
+        for (n, sealed) in kept.rows.into_iter().enumerate() {
+            if rows.len() >= limit {
+                break;
+            }
+            let opened = self.open_row(session, sealed).await?;
+            rows.push(self.row(session, opened).await?);
+            if n % 64 == 63 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn head(&self, session: SessionId) -> Result<Option<Head>, Down> {
+        self.shelf.head(session).await
+    }
+
+    async fn seen(&self, session: SessionId, key: &str) -> Result<Option<Seq>, Down> {
+        self.shelf.seen(session, key).await
+    }
+
+    async fn due(&self, now: Millis, limit: usize) -> Result<Vec<(SessionId, Millis)>, Down> {
+        self.shelf.due(now, limit).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Millis>, Down> {
+        self.shelf.next_due().await
+    }
+
+    async fn ready(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<SessionId>, Down> {
+        self.shelf.ready(after, limit).await
+    }
+
+    async fn list(
+        &self,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down> {
+        self.shelf.list(project, before, limit).await
+    }
+
+    async fn erase(&self, session: SessionId, redact: Redact) -> Result<(), Down> {
+        crate::erase::erase(self, session, redact).await
+    }
+
+    async fn delete(&self, session: SessionId) -> Result<(), Down> {
+        let hold = self.stripes.alone(session).await;
+        self.forget(session);
+        self.done(Change::Delete { session }, Some(Box::new(hold))).await
+    }
+
+    async fn put_snapshot(&self, session: SessionId, at: Head, body: Bytes) -> Result<(), Down> {
+        let hold = self.stripes.shared(session).await;
+        let Some(id) = self.shelf.data_key(session).await? else { return Ok(()) };
+        let key = self.find_key(session, id).await?;
+        let text = match compress(&body, SMALL) {
+            Some(packed) => [&[1][..], &packed].concat(),
+            None => [&[0][..], &body].concat(),
+        };
+        let body = key.seal(&snapshot_place(session, at), &text);
+        let snapshot = SealedSnapshot { at, data_key: key.id, body };
+        self.done(Change::Snapshot { session, snapshot }, Some(Box::new(hold))).await
+    }
+
+    async fn snapshot(&self, session: SessionId) -> Result<Option<(Head, Bytes)>, Down> {
+        let Some(sealed) = self.shelf.snapshot(session).await? else { return Ok(None) };
+        // A cache that cannot be read is no cache; the log itself is asked then.
+        let Some(key) = self.keys.find(sealed.data_key).await? else { return Ok(None) };
+        let text = key.open(&snapshot_place(session, sealed.at), &sealed.body);
+        let body = text.and_then(|it| match it.split_first()? {
+            (0, body) => Some(Bytes::copy_from_slice(body)),
+            (1, packed) => decompress(packed).map(Bytes::from),
+            _ => None,
+        });
+        Ok(body.map(|it| (sealed.at, it)))
+    }
+
+    async fn roll_up(&self, session: SessionId, through: Seq) -> Result<(), Down> {
+        crate::erase::roll_up(self, session, through).await
+    }
+
+    async fn post(&self, session: SessionId, key: &str, body: Bytes) -> Result<(), Down> {
+        let hold = self.stripes.shared(session).await;
+        let (data_key, fresh) = self.key_of(session).await?;
+        let body = data_key.seal(&inbox_place(session, key), &body);
+        let key = key.to_owned();
+        let change = Change::Post { session, key, data_key: data_key.id, body };
+        self.done(change, Some(Box::new(hold))).await?;
+        if fresh {
+            self.settle_key(session, data_key, true);
+        }
+        Ok(())
+    }
+
+    async fn inbox(&self, session: SessionId) -> Result<Vec<Posted>, Down> {
+        let mut posted = Vec::new();
+        for SealedPost { key, data_key, body } in self.shelf.inbox(session).await? {
+            let data_key = self.find_key(session, data_key).await?;
+            let body = data_key.open(&inbox_place(session, &key), &body);
+            let damaged = || Down(format!("`{key}` in the inbox of {session} is damaged"));
+            let body = body.ok_or_else(damaged)?.into();
+            posted.push(Posted { key, body });
+        }
+        Ok(posted)
+    }
+
+    async fn outcome(&self, session: SessionId, key: &str) -> Result<Option<PostOutcome>, Down> {
+        self.shelf.outcome(session, key).await
+    }
+
+    async fn settle(
+        &self,
+        session: SessionId,
+        key: &str,
+        outcome: PostOutcome,
+    ) -> Result<(), Down> {
+        self.done(Change::Settle { session, key: key.to_owned(), outcome }, None).await
+    }
+
+    async fn verify(&self, session: SessionId) -> Result<Verdict, Down> {
+        crate::verify::verify(self, session).await
+    }
+}
+
+impl SealedLog {
+    async fn row(&self, session: SessionId, opened: Opened) -> Result<Row, Down> {
+        let body = self.body_of(session, &opened.content).await?.into();
+        let Header { seq, kind, version, at, .. } = opened.header;
+        let hash = opened.header.head(session).hash;
+        Ok(Row { seq, kind, version, at, hash, body, erased: opened.content.erased() })
+    }
+}
+
+impl fmt::Debug for SealedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealedLog({:?})", self.shelf)
+    }
+}

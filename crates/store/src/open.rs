@@ -1,0 +1,175 @@
+//! Opening a store by its URL.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use everstate_kernel::ids::Millis;
+use everstate_runtime::ports::{Log, Registry};
+
+use crate::blobs::Blobs;
+use crate::facts::Upkeep;
+use crate::keys::Keys;
+use crate::keys::file::KeyFile;
+use crate::keys::source::KeySource;
+use crate::lock;
+use crate::log::SealedLog;
+use crate::memory::MemoryShelf;
+use crate::registry::Documents;
+use crate::shelf::{Now, Shelf};
+use crate::sqlite::SqliteShelf;
+
+/// An open store. It is closed when the last of these is dropped.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub log: Arc<dyn Log>,
+    pub registry: Arc<dyn Registry>,
+    pub upkeep: Arc<Upkeep>,
+}
+
+#[derive(Clone)]
+pub struct Settings {
+    /// Where the master key is; `None`: in a file beside the state.
+    pub keys: Option<KeySource>,
+    /// Where the process can be reached, for whoever finds the store locked.
+    pub address: String,
+    pub flush: Flush,
+    pub now: Arc<dyn Fn() -> Millis + Send + Sync>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let now = || {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            since.map_or(0, |it| it.as_millis() as Millis)
+        };
+        Settings { keys: None, address: String::new(), flush: Flush::Always, now: Arc::new(now) }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Settings({:?}, {:?})", self.keys, self.flush)
+    }
+}
+
+/// Whether an acknowledged write survives a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    Always,
+    /// It does not. For tests that show that the other tests would notice.
+    Never,
+}
+
+impl Flush {
+    pub(crate) fn pragma(self, always: &'static str) -> &'static str {
+        match self {
+            Flush::Always => always,
+            Flush::Never => "OFF",
+        }
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, PartialEq)]
+pub enum OpenError {
+    BadUrl(String),
+    /// Another process has it.
+    Locked {
+        path: PathBuf,
+        pid: Option<u32>,
+        address: String,
+    },
+    /// Written by a later release; it was not touched.
+    Newer {
+        path: PathBuf,
+        found: u32,
+        known: u32,
+    },
+    /// Not a file of ours.
+    Foreign(String),
+    /// The master key cannot be had, or is the wrong one.
+    Key(String),
+    Down(String),
+}
+
+/// Opens `memory:` or `sqlite:PATH`. Waits for disks, and perhaps for a key service: not for a hot path.
+pub async fn open(url: &str, settings: Settings) -> Result<Store, OpenError> {
+    match url.split_once(':') {
+        Some(("memory", "")) => Ok(open_memory(settings)),
+        Some(("sqlite", path)) if !path.is_empty() => {
+            let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+            let opened = tokio::task::spawn_blocking(move || open_sqlite(&path, settings)).await;
+            opened.unwrap_or_else(|err| Err(OpenError::Down(err.to_string())))
+        }
+        _ => Err(OpenError::BadUrl(format!(
+            "`{url}` names no store; try `sqlite:PATH` or `memory:`"
+        ))),
+    }
+}
+
+fn open_memory(settings: Settings) -> Store {
+    let shelf = Arc::new(MemoryShelf::default());
+    assemble(shelf, Keys::in_memory(), Blobs::in_memory(), settings.now, None)
+}
+
+fn open_sqlite(path: &Path, settings: Settings) -> Result<Store, OpenError> {
+    let beside = |name: &str| path.with_file_name(name);
+    let down =
+        |err: &dyn fmt::Display| OpenError::Down(format!("cannot open {}: {err}", path.display()));
+    if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|err| down(&err))?;
+    }
+    let lock = lock::take(path, &settings.address)?;
+    let source = settings.keys.unwrap_or_else(|| KeySource::File(beside("master.key")));
+    let shelf = SqliteShelf::open(path, settings.flush, lock)?;
+    let file = KeyFile::open(&beside("keys.db"), &source, settings.flush)?;
+    let keys = Keys::in_file(file).map_err(|err| down(&err))?;
+    let folder = beside("blobs");
+    std::fs::create_dir_all(&folder).map_err(|err| down(&err))?;
+    let blobs = Blobs::in_folder(&folder).map_err(|err| down(&err))?;
+    Ok(assemble(Arc::new(shelf), keys, blobs, settings.now, Some(path.to_owned())))
+}
+
+fn assemble(
+    shelf: Arc<dyn Shelf>,
+    keys: Keys,
+    blobs: Blobs,
+    now: Now,
+    path: Option<PathBuf>,
+) -> Store {
+    let log = Arc::new(SealedLog::new(Arc::clone(&shelf), Arc::new(keys), blobs));
+    let registry = Arc::new(Documents { shelf, now: Arc::clone(&now) });
+    let upkeep = Arc::new(Upkeep::new(Arc::clone(&log), now, path));
+    Store { log, registry, upkeep }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::BadUrl(why) | OpenError::Foreign(why) | OpenError::Down(why) => {
+                f.write_str(why)
+            }
+            OpenError::Key(why) => f.write_str(why),
+            OpenError::Locked { path, pid, address } => {
+                write!(f, "{} is in use", path.display())?;
+                if let Some(pid) = pid {
+                    write!(f, " by process {pid}")?;
+                }
+                if !address.is_empty() {
+                    write!(f, " at {address}")?;
+                }
+                f.write_str("; use that one, or stop it first")
+            }
+            OpenError::Newer { path, found, known } => write!(
+                f,
+                "{} was written by a later release (schema {found}, this one knows {known}); \
+                 it was not touched: use that release",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}

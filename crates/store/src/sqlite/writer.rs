@@ -1,0 +1,147 @@
+//! The one that writes: takes what has gathered, writes it in one transaction, flushes, and only then answers.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use everstate_runtime::ports::Down;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::shelf::{Change, Hold, Wrote};
+use crate::sqlite::apply::{Apply, Mark};
+use crate::sqlite::checkpoint::Checkpoint;
+
+/// At most so many changes share a flush.
+const BATCH_MAX: usize = 1_024;
+/// So many may wait; whoever comes then waits before the door.
+const WAITING_MAX: usize = 4 * BATCH_MAX;
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    requests: Option<mpsc::Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Request {
+    change: Change,
+    answer: oneshot::Sender<Result<Wrote, Down>>,
+    /// Given up when the change is decided.
+    _hold: Hold,
+}
+
+impl Writer {
+    pub(crate) fn start(db: Connection, checkpoint: Arc<Checkpoint>) -> Writer {
+        let (requests, waiting) = mpsc::channel(WAITING_MAX);
+        let thread = std::thread::Builder::new().name("store-writer".to_owned());
+        let thread = thread.spawn(move || {
+            run(db, waiting, &checkpoint);
+            checkpoint.close();
+        });
+        Writer { requests: Some(requests), thread: Some(thread.expect("a thread can be started")) }
+    }
+
+    pub(crate) async fn write(&self, change: Change, hold: Hold) -> Result<Wrote, Down> {
+        let stopped = || Down("the store has stopped writing".to_owned());
+        let (answer, answered) = oneshot::channel();
+        let requests = self.requests.as_ref().ok_or_else(stopped)?;
+        let request = Request { change, answer, _hold: hold };
+        requests.send(request).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
+}
+
+impl Drop for Writer {
+    /// What was taken in is still written; after this the files are free.
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic in there was reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(mut db: Connection, mut waiting: mpsc::Receiver<Request>, checkpoint: &Checkpoint) {
+    let mut apply = Apply::default();
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    let mut broken: Option<Down> = None;
+    while waiting.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+        if let Some(why) = &broken {
+            batch.drain(..).for_each(|it| drop(it.answer.send(Err(why.clone()))));
+            continue;
+        }
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut marks = Vec::with_capacity(batch.len());
+        for Request { change, answer, _hold } in batch.drain(..) {
+            marks.push(change);
+            answers.push((answer, _hold));
+        }
+        let wrote = {
+            let _writing = checkpoint.writing.lock().expect("no one panics while holding it");
+            write(&mut db, &mut apply, marks)
+        };
+        match wrote {
+            Ok((wrote, bytes)) => {
+                for ((answer, _hold), wrote) in answers.into_iter().zip(wrote) {
+                    drop(answer.send(Ok(wrote)));
+                }
+                checkpoint.wrote(bytes);
+            }
+            Err(Failed { err, marks }) => {
+                apply.forget();
+                let why = Down(format!("the store could not write: {err}"));
+                tracing::error!(%err, "a batch could not be written");
+                if !is_harmless(&err) {
+                    // What the disk holds after a failed flush, nobody knows until it is read anew. Going on could
+                    // acknowledge what stands on something that was lost.
+                    broken =
+                        Some(Down(format!("{why}; it stops here: look at the disk and restart")));
+                }
+                for ((answer, _hold), mark) in answers.into_iter().zip(marks) {
+                    let landed = mark.and_then(|it| it.read_back(&db));
+                    drop(answer.send(landed.ok_or_else(|| why.clone())));
+                }
+            }
+        }
+    }
+}
+
+struct Failed {
+    err: rusqlite::Error,
+    /// How each change would be recognised if it has landed after all.
+    marks: Vec<Option<Mark>>,
+}
+
+fn write(
+    db: &mut Connection,
+    apply: &mut Apply,
+    changes: Vec<Change>,
+) -> Result<(Vec<Wrote>, u64), Failed> {
+    let marks: Vec<Option<Mark>> = changes.iter().map(Mark::of).collect();
+    let mut wrote = Vec::with_capacity(changes.len());
+    let mut bytes = 0;
+    let all = (|| {
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for change in changes {
+            let (done, size) = apply.apply(&tx, change)?;
+            bytes += size;
+            wrote.push(done);
+        }
+        tx.commit()
+    })();
+    match all {
+        Ok(()) => Ok((wrote, bytes)),
+        Err(err) => Err(Failed { err, marks }),
+    }
+}
+
+/// Nothing was written, and the next batch may fare better.
+fn is_harmless(err: &rusqlite::Error) -> bool {
+    use ErrorCode::{
+        ConstraintViolation, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, TooBig,
+    };
+    matches!(
+        err.sqlite_error_code(),
+        Some(ConstraintViolation | DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | TooBig)
+    )
+}

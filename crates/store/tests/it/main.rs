@@ -1,0 +1,9 @@
+//! What every store promises, tried through its doors, and what a crash or a power cut may not take away.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod stores;
+mod log;
+mod projections;
+mod rewriting;
+mod registry;
+mod files;

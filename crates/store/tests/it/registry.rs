@@ -1,0 +1,120 @@
+//! Documents: compare-and-set, expiry, lists.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use everstate_runtime::ports::{Put, PutError};
+
+use crate::stores::{Place, on_each};
+
+fn document(id: &str, expect: Option<u64>, body: &str, now: u64) -> Put {
+    Put {
+        project: "p".to_owned(),
+        kind: "key".to_owned(),
+        id: id.to_owned(),
+        expect,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        now,
+        expires_at: None,
+    }
+}
+
+/// `2@10-20 body`, or `-`.
+async fn got(place: &Place, id: &str) -> String {
+    let found = place.store.registry.get("p", "key", id).await.unwrap();
+    found.map_or("-".to_owned(), |it| {
+        let body = String::from_utf8_lossy(&it.body);
+        format!("{}@{}-{} {body}", it.revision, it.created_at, it.updated_at)
+    })
+}
+
+#[test]
+fn only_who_knows_the_revision_writes() {
+    on_each(async |place| {
+        let registry = &place.store.registry;
+        assert_eq!(got(place, "a").await, "-");
+        assert_eq!(
+            registry.put(document("a", Some(1), "x", 5)).await,
+            Err(PutError::Conflict(None))
+        );
+        assert_eq!(registry.put(document("a", None, "one", 10)).await, Ok(1));
+        assert_eq!(registry.put(document("a", Some(1), "two", 20)).await, Ok(2));
+        assert_eq!(got(place, "a").await, "2@10-20 two");
+        for expect in [None, Some(1), Some(3)] {
+            let refused = registry.put(document("a", expect, "three", 30)).await;
+            let Err(PutError::Conflict(Some(there))) = refused else { panic!("{refused:?}") };
+            assert_eq!((there.revision, &there.body[..]), (2, &b"two"[..]));
+        }
+        registry.remove("p", "key", "a").await.unwrap();
+        registry.remove("p", "key", "a").await.unwrap();
+        assert_eq!(got(place, "a").await, "-");
+        assert_eq!(registry.put(document("a", None, "anew", 40)).await, Ok(1));
+    });
+}
+
+#[test]
+fn of_many_at_once_one_claims_it() {
+    on_each(async |place| {
+        let claims: Vec<_> = (0..16)
+            .map(|n| {
+                let registry = place.store.registry.clone();
+                let put = document("claim", None, &n.to_string(), 10);
+                tokio::spawn(async move { registry.put(put).await })
+            })
+            .collect();
+        let mut won = 0;
+        for claim in claims {
+            won += usize::from(claim.await.unwrap().is_ok());
+        }
+        assert_eq!(won, 1);
+    });
+}
+
+#[test]
+fn an_expired_document_is_as_good_as_gone() {
+    on_each(async |place| {
+        let registry = &place.store.registry;
+        let put = Put { expires_at: Some(2_000), ..document("a", None, "claim", 1_000) };
+        assert_eq!(registry.put(put).await, Ok(1));
+        assert_eq!(got(place, "a").await, "1@1000-1000 claim");
+        place.clock.store(2_000, Ordering::SeqCst);
+        assert_eq!(got(place, "a").await, "-");
+        assert_eq!(registry.documents("p", "key", None, 9).await, Ok(vec![]));
+        // It may be claimed anew, as if it had never been there.
+        assert_eq!(registry.put(document("a", None, "anew", 2_000)).await, Ok(2));
+        assert_eq!(got(place, "a").await, "2@2000-2000 anew");
+
+        let put = Put { expires_at: Some(3_000), ..document("b", None, "claim", 2_000) };
+        assert_eq!(registry.put(put).await, Ok(1));
+        place.clock.store(3_000, Ordering::SeqCst);
+        place.store.upkeep.run().await.unwrap();
+        assert_eq!(got(place, "a").await, "2@2000-2000 anew");
+        place.clock.store(2_500, Ordering::SeqCst);
+        assert_eq!(got(place, "b").await, "-");
+    });
+}
+
+#[test]
+fn documents_are_listed_newest_first() {
+    on_each(async |place| {
+        let registry = &place.store.registry;
+        for (id, at) in [("a", 10), ("c", 20), ("b", 20), ("d", 5)] {
+            registry.put(document(id, None, id, at)).await.unwrap();
+        }
+        // A later change does not move it.
+        registry.put(document("d", Some(1), "d", 99)).await.unwrap();
+        for (project, kind) in [("p", "kez"), ("q", "key"), ("p", "ke")] {
+            let (project, kind) = (project.to_owned(), kind.to_owned());
+            registry.put(Put { project, kind, ..document("x", None, "", 15) }).await.unwrap();
+        }
+        let list = async |before: Option<(u64, &str)>, limit| {
+            let before = before.map(|(at, id)| (at, id.to_owned()));
+            let found = registry.documents("p", "key", before, limit).await.unwrap();
+            found.iter().map(|it| it.id.as_str()).collect::<String>()
+        };
+        assert_eq!(list(None, 9).await, "cbad");
+        assert_eq!(list(None, 1).await, "c");
+        assert_eq!(list(Some((20, "c")), 2).await, "ba");
+        assert_eq!(list(Some((10, "a")), 9).await, "d");
+    });
+}
