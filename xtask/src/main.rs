@@ -53,8 +53,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "mutants",
-        arguments: "[ARGS FOR CARGO-MUTANTS...]",
-        about: "mutate the kernel; every survivor must be in crates/kernel/mutants-accepted.txt",
+        arguments: "[OPTIONS...]",
+        about: "mutate the kernel (options are those of cargo-mutants); every survivor must be in crates/kernel/mutants-accepted.txt",
         run: mutants::run,
     },
     Task {
@@ -94,7 +94,7 @@ fn usage() -> String {
     let mut out = String::from("usage: cargo xtask TASK\n\n");
     for task in TASKS {
         let head = format!("{} {}", task.name, task.arguments);
-        out.push_str(&format!("  {:<24} {}\n", head.trim_end(), task.about));
+        out.push_str(&format!("  {:<26} {}\n", head.trim_end(), task.about));
     }
     out.push_str(
         "\nEVERSTATE_TEST_SKIP=a,b lets `test` go on without the named tools; what was skipped is said at the end.\n\
