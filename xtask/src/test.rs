@@ -95,7 +95,7 @@ fn close_off(command: &mut Command, tools: &Tools) {
 
 /// Variables of the person's that would change what a test sees: keys of providers, settings of a server, proxies.
 fn is_foreign(name: &str) -> bool {
-    const OURS: &[&str] = &["EVERSTATE_TEST_", "EVERSTATE_SEED", "EVERSTATE_SHARED"];
+    const OURS: &[&str] = &["EVERSTATE_TEST_", "EVERSTATE_SEED", "EVERSTATE_SHARED", "AWS_LC_"];
     const THEIRS: &[&str] = &["EVERSTATE_", "OPENAI_", "ANTHROPIC_", "AZURE_", "AWS_", "GOOGLE_"];
     let lower = name.to_ascii_lowercase();
     lower.ends_with("_proxy")
@@ -128,13 +128,14 @@ fn sdk_tests(tools: &Tools, python: &Path) -> Result<(bool, PathBuf), String> {
     const NO_TESTS: i32 = 5;
     let report = shell::target().join("sdk/junit.xml");
     remove(&report)?;
-    // The tests start the server as a person would: the binary.
+    // The tests start the server as a person would: the binary. Chosen like for the Rust tests, so that nothing is
+    // built twice with other features.
     let built = shell::passes(offline(tools).args([
         "build",
         "--quiet",
         "--locked",
-        "-p",
-        "everstate-cli",
+        "--workspace",
+        "--all-targets",
     ]))?;
     if !built {
         return Ok((false, report));

@@ -126,7 +126,9 @@ pub(crate) fn nextest() -> Result<Option<PathBuf>, String> {
         return Ok(None);
     }
     let pin = format!("{}.{}.{}", NEXTEST.0, NEXTEST.1, NEXTEST.2);
-    let bin = cargo_install("cargo-nextest", &pin).map_err(|why| {
+    // Without its self-update, which would want OpenSSL.
+    let options = ["--no-default-features", "--features", "default-no-update"];
+    let bin = cargo_install("cargo-nextest", &pin, &options).map_err(|why| {
         format!(
             "nextest: runs the Rust tests. {why}. Install it with: cargo install --locked cargo-nextest@{pin}"
         )
@@ -144,13 +146,13 @@ fn nextest_will_do(version: &str) -> bool {
 
 /// The directory that holds cargo-mutants.
 pub(crate) fn mutants() -> Result<PathBuf, String> {
-    cargo_install("cargo-mutants", MUTANTS).map_err(|why| {
+    cargo_install("cargo-mutants", MUTANTS, &[]).map_err(|why| {
         format!("mutants: {why}. Install it with: cargo install --locked cargo-mutants@{MUTANTS}")
     })
 }
 
 /// Installs a cargo tool for us alone, below `target/`, once.
-fn cargo_install(name: &str, version: &str) -> Result<PathBuf, String> {
+fn cargo_install(name: &str, version: &str, options: &[&str]) -> Result<PathBuf, String> {
     let home = tools_dir();
     let bin = home.join("bin");
     let stamp = home.join(format!("{name}-{version}"));
@@ -158,12 +160,12 @@ fn cargo_install(name: &str, version: &str) -> Result<PathBuf, String> {
         return Ok(bin);
     }
     println!("installing {name} {version} below {} (a few minutes, once)", home.display());
-    let installed = shell::passes(
-        shell::cargo()
-            .args(["install", "--locked", "--force", "--root"])
-            .arg(&home)
-            .arg(format!("{name}@{version}")),
-    )?;
+    // Unoptimised: it is built faster than it could win back.
+    let mut install = shell::cargo();
+    install.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("CARGO_TARGET_DIR");
+    install.args(["install", "--locked", "--force", "--quiet", "--debug", "--root"]);
+    install.arg(&home).arg(format!("{name}@{version}")).args(options);
+    let installed = shell::passes(&mut install)?;
     if !installed {
         return Err(format!("{name} {version} could not be installed (the messages are above)"));
     }
