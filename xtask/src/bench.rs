@@ -1,0 +1,133 @@
+//! Measuring: builds in release what measures itself, runs it, and puts the figures under the machine and the date.
+//!
+//! Each part prints Markdown (a sentence, a table) on its standard output and its progress on the other stream.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::{Done, shell};
+
+/// One thing that measures itself.
+struct Part {
+    title: &'static str,
+    package: &'static str,
+    example: &'static str,
+    /// Given the path of the `everstate` binary, if it needs one.
+    needs_binary: bool,
+}
+
+const DURABLE: &[Part] = &[Part {
+    title: "Appends",
+    package: "everstate-store",
+    example: "append_bench",
+    needs_binary: false,
+}];
+
+const PAPER: &str = "docs/benchmarks.md";
+const BEGIN: &str = "<!-- durable: begin -->";
+const END: &str = "<!-- durable: end -->";
+
+pub(crate) fn run(arguments: &[String]) -> Done {
+    let write = match arguments {
+        [what] if what == "durable" => false,
+        [what, flag] if what == "durable" && flag == "--write" => true,
+        _ => return Err("what shall be measured? cargo xtask bench durable [--write]".to_owned()),
+    };
+    let figures = measure(DURABLE)?;
+    println!("{figures}");
+    if write {
+        let path = shell::root().join(PAPER);
+        let paper = shell::read(&path)?;
+        shell::write(&path, &insert(&paper, &figures)?)?;
+        println!("written to {PAPER}");
+    }
+    Ok(())
+}
+
+fn measure(parts: &[Part]) -> Result<String, String> {
+    let mut out = format!("Measured on {}, {}.\n", today(), machine());
+    for part in parts {
+        let mut build = shell::cargo();
+        build.args([
+            "build",
+            "--release",
+            "--locked",
+            "-p",
+            part.package,
+            "--example",
+            part.example,
+        ]);
+        if !shell::passes(&mut build)? {
+            return Err(format!(
+                "the example `{}` of {} does not build",
+                part.example, part.package
+            ));
+        }
+        let release = shell::target().join("release");
+        let mut run = shell::command(release.join("examples").join(part.example));
+        if part.needs_binary {
+            if !shell::passes(shell::cargo().args([
+                "build",
+                "--release",
+                "--locked",
+                "-p",
+                "everstate-cli",
+            ]))? {
+                return Err("the binary `everstate` does not build".to_owned());
+            }
+            run.env("EVERSTATE_BENCH_BINARY", release.join("everstate"));
+        }
+        let figures = shell::output(&mut run)?;
+        out.push_str(&format!("\n### {}\n\n{}\n", part.title, figures.trim()));
+    }
+    Ok(out)
+}
+
+/// The paper with the figures between its two marks.
+fn insert(paper: &str, figures: &str) -> Result<String, String> {
+    let (head, rest) =
+        paper.split_once(BEGIN).ok_or_else(|| format!("{PAPER} has no line `{BEGIN}`"))?;
+    let (_, tail) = rest.split_once(END).ok_or_else(|| format!("{PAPER} has no line `{END}`"))?;
+    Ok(format!("{head}{BEGIN}\n\n{}\n\n{END}{tail}", figures.trim()))
+}
+
+/// What it ran on: processor, cores, memory, system.
+fn machine() -> String {
+    let field = |path: &str, name: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let line =
+            text.lines().find(|it| it.starts_with(name))?.split_once(':')?.1.trim().to_owned();
+        Some(line)
+    };
+    let processor =
+        field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = field("/proc/meminfo", "MemTotal")
+        .and_then(|it| it.split_whitespace().next()?.parse::<f64>().ok())
+        .map_or_else(String::new, |kib| format!(", {:.0} GiB", kib / 1024.0 / 1024.0));
+    let system = std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| std::env::consts::OS.to_owned(), |it| format!("Linux {}", it.trim()));
+    format!("{processor}, {n_cores} cores{memory}, {system}")
+}
+
+fn today() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
+    date(now / 86_400)
+}
+
+/// The civil date of a day since 1970-01-01 (by eras of 400 years, which all have the same days).
+fn date(day: u64) -> String {
+    let day = day + 719_468;
+    let era = day / 146_097;
+    let of_era = day % 146_097;
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    // Months are counted from March: the leap day is the last of its year.
+    let month = (5 * of_year + 2) / 153;
+    let of_month = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) =
+        if month < 10 { (year + era * 400, month + 3) } else { (year + era * 400 + 1, month - 9) };
+    format!("{year:04}-{month:02}-{of_month:02}")
+}
+
+#[cfg(test)]
+mod tests;

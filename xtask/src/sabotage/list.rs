@@ -1,0 +1,106 @@
+//! The faults. Each breaks one promise in a way that compiles and that a hurried change could bring about.
+//!
+//! `find` must stand exactly once in its file; when the source moves on, a test says which entry has to follow.
+
+use super::{Edit, Fault};
+
+pub(super) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "fence dropped",
+        means: "two owners write the same session",
+        edits: &[],
+        tests: &[],
+    },
+    Fault {
+        name: "acknowledged before commit",
+        means: "a client is told that something is kept, and a power cut takes it",
+        edits: &[],
+        tests: &[],
+    },
+    Fault {
+        name: "dedupe off",
+        means: "an input that is sent twice happens twice",
+        edits: &[],
+        tests: &[],
+    },
+    Fault {
+        name: "frame shown before commit",
+        means: "a client saw what a resumed stream does not know",
+        edits: &[],
+        tests: &[],
+    },
+    Fault {
+        name: "adoption skipped",
+        means: "work of a lost owner is waited for, for ever",
+        edits: &[Edit {
+            file: "crates/kernel/src/decide/adopt.rs",
+            find: r#"        if self.live.parked.is_none() {
+            self.take_over(shown);
+        }
+        Ok(())"#,
+            replace: r#"        drop(shown);
+        Ok(())"#,
+        }],
+        tests: &["-p", "everstate-kernel"],
+    },
+    Fault {
+        name: "late outcome applied",
+        means: "a result that nobody waits for any more changes the transcript",
+        edits: &[Edit {
+            file: "crates/kernel/src/decide/calls.rs",
+            find: "if self.live.calls.get(&call).is_some_and(|it| it.state == CallState::Started) {",
+            replace: "if self.live.turn.is_some() {",
+        }],
+        tests: &["-p", "everstate-kernel"],
+    },
+    Fault {
+        name: "approval not checked",
+        means: "a tool runs that a person had to allow",
+        edits: &[Edit {
+            file: "crates/kernel/src/decide/calls.rs",
+            find: "        if server.approval {",
+            replace: "        if false {",
+        }],
+        tests: &["-p", "everstate-kernel"],
+    },
+    Fault {
+        name: "two attempts both accepted",
+        means: "one step answers twice",
+        edits: &[
+            Edit {
+                file: "crates/kernel/src/decide/attempts.rs",
+                find: r#"        self.push(Event::AttemptChosen { attempt });
+        self.drop_others(attempt);"#,
+                replace: "        self.push(Event::AttemptChosen { attempt });",
+            },
+            Edit {
+                file: "crates/kernel/src/decide/attempts.rs",
+                find: r#"        self.push(Event::Replied { attempt, items, end, cost });
+        self.drop_others(attempt);"#,
+                replace: "        self.push(Event::Replied { attempt, items, end, cost });",
+            },
+        ],
+        tests: &["-p", "everstate-kernel"],
+    },
+    Fault {
+        name: "erased item sent",
+        means: "what was erased goes to a model",
+        edits: &[Edit {
+            file: "crates/kernel/src/transcript.rs",
+            find: "Event::ItemErased { items } => self.erase(&items.iter().copied().collect()),",
+            replace: "Event::ItemErased { .. } => (),",
+        }],
+        tests: &["-p", "everstate-kernel"],
+    },
+    Fault {
+        name: "reservation not returned",
+        means: "money that was never spent is missing from the budget",
+        edits: &[Edit {
+            file: "crates/kernel/src/live.rs",
+            find: r#"        self.reserved.remove(&id);
+"#,
+            replace: "",
+        }],
+        tests: &["-p", "everstate-kernel"],
+    },
+];

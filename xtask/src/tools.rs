@@ -1,0 +1,243 @@
+//! The tools that the tests need: which, why, at which version, and how to come by them.
+//!
+//! Fetching needs the network and happens before the tests; the tests themselves run without.
+
+use std::path::{Path, PathBuf};
+
+use crate::shell;
+
+/// The version that is installed where none is found. A newer one of the same series, already there, is as good.
+const NEXTEST: (u64, u64, u64) = (0, 9, 143);
+/// The version that judges the kernel; another one invents other mutants.
+const MUTANTS: &str = "27.1.0";
+
+/// Names that `EVERSTATE_TEST_SKIP` may list.
+pub(crate) const SKIPPABLE: &[&str] = &["rustfmt", "clippy", "nextest", "gcc", "python"];
+
+/// What the tests may go without, by wish of whoever runs them.
+#[derive(Debug)]
+pub(crate) struct Skips(Vec<String>);
+
+impl Skips {
+    pub(crate) fn from_env() -> Result<Skips, String> {
+        Skips::parse(&std::env::var("EVERSTATE_TEST_SKIP").unwrap_or_default())
+    }
+
+    fn parse(list: &str) -> Result<Skips, String> {
+        let names: Vec<String> =
+            list.split(',').map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).collect();
+        match names.iter().find(|it| !SKIPPABLE.contains(&it.as_str())) {
+            Some(name) => Err(format!(
+                "EVERSTATE_TEST_SKIP lists `{name}`, which is no tool of ours; it may list: {}",
+                SKIPPABLE.join(", ")
+            )),
+            None => Ok(Skips(names)),
+        }
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|it| it == name)
+    }
+
+    pub(crate) fn names(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// The tools that are there.
+#[derive(Debug, Default)]
+pub(crate) struct Tools {
+    /// The directory that goes in front of the `PATH`, if something was installed for us alone.
+    pub(crate) bin: Option<PathBuf>,
+    /// The interpreter of the environment that holds the SDK.
+    pub(crate) python: Option<PathBuf>,
+}
+
+/// Looks for every tool, installs what can be installed, and names all that is missing.
+pub(crate) fn install(skips: &Skips) -> Result<Tools, String> {
+    let mut tools = Tools::default();
+    let mut missing = Vec::new();
+    for component in ["rustfmt", "clippy"] {
+        if !skips.has(component)
+            && let Err(why) = rust_component(component)
+        {
+            missing.push(why);
+        }
+    }
+    if !skips.has("gcc")
+        && let Err(why) = gcc()
+    {
+        missing.push(why);
+    }
+    if !skips.has("nextest") {
+        match nextest() {
+            Ok(bin) => tools.bin = bin,
+            Err(why) => missing.push(why),
+        }
+    }
+    if !skips.has("python") {
+        match python() {
+            Ok(python) => tools.python = Some(python),
+            Err(why) => missing.push(why),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(tools);
+    }
+    Err(format!(
+        "{} missing; nothing was tested\n  {}\n  (EVERSTATE_TEST_SKIP=NAME,... goes on without, and says so at the end)",
+        if missing.len() == 1 { "a tool is" } else { "tools are" },
+        missing.join("\n  ")
+    ))
+}
+
+fn rust_component(component: &str) -> Result<(), String> {
+    let subcommand = if component == "rustfmt" { "fmt" } else { "clippy" };
+    let there =
+        || matches!(shell::quiet(shell::cargo().args([subcommand, "--version"])), Ok((true, _)));
+    if there() {
+        return Ok(());
+    }
+    // A toolchain of the minimal profile lacks it.
+    let added = shell::passes(shell::command("rustup").args(["component", "add", component]));
+    if matches!(added, Ok(true)) && there() {
+        return Ok(());
+    }
+    Err(format!(
+        "{component}: checks the source. Install it with: rustup component add {component}"
+    ))
+}
+
+fn gcc() -> Result<(), String> {
+    match shell::quiet(shell::command("gcc").arg("--version")) {
+        Ok((true, _)) => Ok(()),
+        _ => Err("gcc: builds SQLite, and the library with which the power is cut. \
+                  Install it with: apt-get install gcc libc6-dev (or your system's compiler package)"
+            .to_owned()),
+    }
+}
+
+/// Answers the directory to put in front of the `PATH`, if it is not on it already.
+pub(crate) fn nextest() -> Result<Option<PathBuf>, String> {
+    let on_path = shell::quiet(shell::cargo().args(["nextest", "--version"]));
+    if let Ok((true, text)) = on_path
+        && nextest_will_do(&text)
+    {
+        return Ok(None);
+    }
+    let pin = format!("{}.{}.{}", NEXTEST.0, NEXTEST.1, NEXTEST.2);
+    // Without its self-update, which would want OpenSSL.
+    let options = ["--no-default-features", "--features", "default-no-update"];
+    let bin = cargo_install("cargo-nextest", &pin, &options).map_err(|why| {
+        format!(
+            "nextest: runs the Rust tests. {why}. Install it with: cargo install --locked cargo-nextest@{pin}"
+        )
+    })?;
+    Ok(Some(bin))
+}
+
+fn nextest_will_do(version: &str) -> bool {
+    let number = version.split_whitespace().nth(1).unwrap_or_default();
+    let mut parts = number.split('.').map(|it| it.parse::<u64>().unwrap_or(0));
+    let (major, minor, patch) =
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    (major, minor) == (NEXTEST.0, NEXTEST.1) && patch >= NEXTEST.2
+}
+
+/// The directory that holds cargo-mutants.
+pub(crate) fn mutants() -> Result<PathBuf, String> {
+    cargo_install("cargo-mutants", MUTANTS, &[]).map_err(|why| {
+        format!("mutants: {why}. Install it with: cargo install --locked cargo-mutants@{MUTANTS}")
+    })
+}
+
+/// Installs a cargo tool for us alone, below `target/`, once.
+fn cargo_install(name: &str, version: &str, options: &[&str]) -> Result<PathBuf, String> {
+    let home = tools_dir();
+    let bin = home.join("bin");
+    let stamp = home.join(format!("{name}-{version}"));
+    if stamp.exists() && bin.join(name).exists() {
+        return Ok(bin);
+    }
+    println!("installing {name} {version} below {} (a few minutes, once)", home.display());
+    // Unoptimised: it is built faster than it could win back.
+    let mut install = shell::cargo();
+    install.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("CARGO_TARGET_DIR");
+    install.args(["install", "--locked", "--force", "--quiet", "--debug", "--root"]);
+    install.arg(&home).arg(format!("{name}@{version}")).args(options);
+    let installed = shell::passes(&mut install)?;
+    if !installed {
+        return Err(format!("{name} {version} could not be installed (the messages are above)"));
+    }
+    shell::write(&stamp, "")?;
+    Ok(bin)
+}
+
+/// A Python environment with exactly the packages of tests/sdk/requirements.txt. Answers its interpreter.
+fn python() -> Result<PathBuf, String> {
+    const WHY: &str = "python: runs the official OpenAI SDK against the server.";
+    let requirements = shell::root().join("tests/sdk/requirements.txt");
+    let wanted = shell::read(&requirements)?;
+    let venv = tools_dir().join("venv");
+    let interpreter = venv.join("bin/python");
+    let stamp = venv.join("requirements.txt");
+    if shell::read(&stamp).is_ok_and(|it| it == wanted) && works(&interpreter) {
+        return Ok(interpreter);
+    }
+    match shell::quiet(
+        shell::command("python3")
+            .args(["-c", "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 1)"]),
+    ) {
+        Ok((true, _)) => {}
+        Ok((false, _)) => {
+            return Err(format!("{WHY} `python3` is older than 3.11; put a newer one on the PATH"));
+        }
+        Err(_) => {
+            return Err(format!("{WHY} Install it with: apt-get install python3 python3-venv"));
+        }
+    }
+    // Debian ships the interpreter without `ensurepip`; without it an environment has no pip.
+    if !shell::quiet(shell::command("python3").args(["-c", "import venv, ensurepip"]))?.0 {
+        return Err(format!(
+            "{WHY} `python3` is there, its module venv is not. Install it with: apt-get install python3-venv"
+        ));
+    }
+    println!(
+        "installing the Python packages of tests/sdk/requirements.txt below {}",
+        venv.display()
+    );
+    let made = shell::passes(shell::command("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    let filled = made
+        && shell::passes(
+            shell::command(&interpreter)
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "--no-deps",
+                ])
+                .arg("--requirement")
+                .arg(&requirements),
+        )?;
+    if !filled {
+        return Err(format!(
+            "{WHY} The packages of tests/sdk/requirements.txt could not be installed (the messages are above)"
+        ));
+    }
+    shell::write(&stamp, &wanted)?;
+    Ok(interpreter)
+}
+
+fn works(interpreter: &Path) -> bool {
+    let import = shell::quiet(shell::command(interpreter).args(["-c", "import openai, pytest"]));
+    matches!(import, Ok((true, _)))
+}
+
+fn tools_dir() -> PathBuf {
+    shell::target().join("tools")
+}
+
+#[cfg(test)]
+mod tests;
