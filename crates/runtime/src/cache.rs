@@ -16,6 +16,8 @@ pub(crate) struct Kept {
     /// Up to where history was packed, as far as this process knows.
     pub(crate) rolled: Seq,
     pub(crate) since_snapshot: u64,
+    /// About how much memory it takes: what the rows it was folded from took.
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +89,5 @@ impl Cache {
 }
 
 fn weight(kept: &Kept) -> u64 {
-    // The fold beside its items: terms, turns, entries.
-    kept.state.live.transcript_bytes + 2_000
+    kept.bytes + 2_000
 }

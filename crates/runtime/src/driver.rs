@@ -54,6 +54,8 @@ pub(crate) struct Driver {
     deaf_until: Millis,
     since_snapshot: u64,
     rolled: Seq,
+    /// About how much memory the fold takes.
+    bytes: u64,
 }
 
 /// Why an input did not become an append.
@@ -102,6 +104,7 @@ pub(crate) async fn drive(
         head: Head::default(),
         rolled: 0,
         since_snapshot: 0,
+        bytes: 0,
     });
     let mut driver = Driver {
         host: Arc::clone(&host),
@@ -119,6 +122,7 @@ pub(crate) async fn drive(
         deaf_until: 0,
         since_snapshot: kept.since_snapshot,
         rolled: kept.rolled,
+        bytes: kept.bytes,
     };
     loop {
         let leave = match AssertUnwindSafe(driver.live(is_new)).catch_unwind().await {
@@ -164,6 +168,7 @@ impl Driver {
             self.state = Arc::new(loaded.state);
             self.head = loaded.head;
             self.since_snapshot = loaded.since_snapshot;
+            self.bytes = loaded.bytes;
             self.slot.view.set(Arc::clone(&self.state));
         }
         Ok(())
@@ -211,12 +216,14 @@ impl Driver {
             return Ok(Fed { seq: self.head.seq, events: Vec::new() });
         }
         let body = Bytes::from(thought.append.encode());
+        let n_bytes = body.len() as u64;
         let projection = keep::projection(&thought.state);
         let at = thought.append.at;
         self.land(RowKind::Events, at, body, key, consumed, Some(projection)).await?;
         self.state = Arc::new(thought.state);
         self.letters.extend(thought.prepared);
         self.since_snapshot += 1;
+        self.bytes += n_bytes;
         self.slot.view.set(Arc::clone(&self.state));
         let append = Arc::new(thought.append);
         self.host.hub.tell(self.session, append.seq - 1, || {

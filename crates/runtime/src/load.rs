@@ -18,6 +18,8 @@ pub(crate) struct Loaded {
     pub(crate) head: Head,
     /// How many appends were read after the snapshot.
     pub(crate) since_snapshot: u64,
+    /// Of what was read.
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl From<Down> for LoadError {
 
 /// `None` if there is no such session.
 pub(crate) async fn load(log: &dyn Log, session: SessionId) -> Result<Option<Loaded>, LoadError> {
-    let (mut state, mut head) = snapshot(log, session).await?.unwrap_or_default();
+    let (mut state, mut head, mut bytes) = snapshot(log, session).await?.unwrap_or_default();
     let mut since_snapshot = 0;
     loop {
         let rows = log.read(session, head.seq, PAGE).await?;
@@ -49,6 +51,7 @@ pub(crate) async fn load(log: &dyn Log, session: SessionId) -> Result<Option<Loa
                 continue;
             }
             head.hash = row.hash;
+            bytes += row.body.len() as u64;
             let append = Append::decode(row.seq, &row.body)
                 .map_err(|err| LoadError::Broken(format!("row {} is unreadable: {err}", row.seq)))?;
             if let Some(foreign) = foreign(&append) {
@@ -61,17 +64,25 @@ pub(crate) async fn load(log: &dyn Log, session: SessionId) -> Result<Option<Loa
             since_snapshot += 1;
         }
         if n_rows < PAGE {
-            return Ok((head.seq > 0).then_some(Loaded { state, head, since_snapshot }));
+            return Ok((head.seq > 0).then_some(Loaded {
+                state,
+                head,
+                since_snapshot,
+                bytes,
+            }));
         }
     }
 }
 
 /// A snapshot is a cache: one that cannot be read is as good as none.
-async fn snapshot(log: &dyn Log, session: SessionId) -> Result<Option<(Session, Head)>, Down> {
+async fn snapshot(
+    log: &dyn Log,
+    session: SessionId,
+) -> Result<Option<(Session, Head, u64)>, Down> {
     let Some((head, body)) = log.snapshot(session).await? else { return Ok(None) };
     match serde_json::from_slice::<Session>(&body) {
         Ok(state) if state.head <= head.seq && state.id() == Some(session) => {
-            Ok(Some((state, head)))
+            Ok(Some((state, head, body.len() as u64)))
         }
         Ok(_) | Err(_) => {
             tracing::warn!(%session, "the snapshot does not fit; folding the whole log");

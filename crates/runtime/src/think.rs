@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use everstate_kernel::effect::Effect;
-use everstate_kernel::event::{Append, Event};
+use everstate_kernel::event::Append;
 use everstate_kernel::ids::{AttemptId, Millis, Seq};
 use everstate_kernel::input::{Failure, FailureClass, Input};
 use everstate_kernel::offer::Offer;
@@ -98,10 +98,6 @@ impl Thought {
         self.state.apply(&part);
         self.append.events.extend(part.events);
         Ok(true)
-    }
-
-    pub(crate) fn events(&self) -> &[Event] {
-        &self.append.events
     }
 
     fn to_place(&self) -> Option<AttemptId> {

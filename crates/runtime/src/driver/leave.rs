@@ -73,6 +73,7 @@ impl Driver {
             head: self.head,
             rolled: self.rolled,
             since_snapshot: self.since_snapshot,
+            bytes: self.bytes,
         };
         table.cache.put(self.session, kept, now, settings.cached_max, settings.cached_bytes_max);
         drop(table);
