@@ -4,3 +4,25 @@
 
 pub mod ports;
 pub mod secret;
+
+// The door of this room.
+pub mod settings;
+pub mod market;
+pub mod host;
+mod start;
+mod drain;
+
+// One session.
+mod table;
+mod cache;
+mod load;
+mod think;
+mod driver;
+mod workers;
+mod keep;
+
+// Beside them.
+mod health;
+mod timers;
+mod hub;
+pub mod tail;

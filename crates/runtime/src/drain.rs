@@ -1,0 +1,50 @@
+//! Shutting down: what is under way may end, what can wait is left to the next owner, and nobody is left hanging.
+
+use std::sync::atomic::Ordering;
+
+use everstate_kernel::ids::Millis;
+
+use crate::host::Host;
+use crate::table::Mail;
+
+/// How long the last words may take.
+const LAST_WORDS_MS: Millis = 2_000;
+
+impl Host {
+    /// Takes no more inputs, starts nothing for turns that go on without their caller, and waits for what runs. After
+    /// the time is up, turns with a caller end as such, and everything stops. What finished lands, until the end.
+    pub async fn drain(&self) {
+        self.inner.draining.store(true, Ordering::SeqCst);
+        self.tell_all(|| Mail::Drain);
+        let clock = &self.inner.ports.clock;
+        let in_time = self.quiet_by(clock.now() + self.inner.settings.drain_ms).await;
+        if !in_time {
+            self.tell_all(|| Mail::Close);
+            self.quiet_by(clock.now() + LAST_WORDS_MS).await;
+        }
+        self.inner.stop();
+    }
+
+    fn tell_all(&self, mail: impl Fn() -> Mail) {
+        for slot in self.inner.table().live.values() {
+            slot.mail.send(mail()).ok();
+        }
+    }
+
+    /// Waits until no session is at work; `false` if the time was up first.
+    async fn quiet_by(&self, deadline: Millis) -> bool {
+        loop {
+            let left = self.inner.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if self.inner.table().live.is_empty() {
+                return true;
+            }
+            tokio::select! {
+                biased;
+                () = left => (),
+                () = self.inner.ports.clock.sleep_until(deadline) => return false,
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! One session at work: take an input, decide, append, apply, tell, and compare what is wanted with what runs.
+//!
+//! The driver is the only one who writes to its session's log, one row at a time. Nothing is told, answered or
+//! started before the append it follows from is acknowledged. Whoever finds that another has written drops
+//! everything at once.
+
+mod run;
+mod mail;
+mod leave;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use everstate_kernel::delta::{Delta, Fold, Frame};
+use everstate_kernel::effect::Effect;
+use everstate_kernel::ids::{AttemptId, Millis, Seq, SessionId};
+use everstate_kernel::input::Input;
+use everstate_kernel::state::{Rejection, Session};
+use futures_util::FutureExt;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::cache::Kept;
+use crate::host::{Fed, FeedError, Inner};
+use crate::hub::News;
+use crate::keep;
+use crate::load::{self, LoadError};
+use crate::ports::{AppendError, Down, Head, NewRow, Projection, RowKind};
+use crate::table::{Mail, Slot};
+use crate::tail::Told;
+use crate::think::{Around, Letter, Stop, think};
+use crate::workers::Running;
+
+pub(crate) struct Driver {
+    host: Arc<Inner>,
+    session: SessionId,
+    slot: Slot,
+    mailbox: UnboundedReceiver<Mail>,
+    /// As of the last acknowledged append.
+    state: Arc<Session>,
+    head: Head,
+    running: BTreeMap<Effect, Running>,
+    /// What placed attempts will send.
+    letters: BTreeMap<AttemptId, Letter>,
+    /// What was shown of the attempts under way.
+    shown: BTreeMap<AttemptId, Fold>,
+    /// Outcomes the store has not taken yet, oldest first, and when it is asked again.
+    stuck: VecDeque<(Effect, Input)>,
+    again_at: Millis,
+    again_ms: Millis,
+    /// The wake-up that was answered by nothing: not to be repeated at once.
+    deaf_until: Millis,
+    since_snapshot: u64,
+    rolled: Seq,
+    /// About how much memory the fold takes.
+    bytes: u64,
+}
+
+/// Why an input did not become an append.
+enum Trouble {
+    Rejected(Rejection),
+    Seen(Seq),
+    /// The store cannot do it now. Nothing has changed.
+    Down(Down),
+    /// The session is another's. Everything here is void.
+    Fenced,
+    /// The machine broke on it.
+    Broken(String),
+}
+
+/// Why a driver leaves.
+enum Leave {
+    /// Nothing is left to do.
+    Idle,
+    /// It could not begin.
+    Unable(FeedError),
+    /// It must not go on: its memory is void.
+    Void,
+    /// The host is stopping.
+    Closed,
+    /// The session cannot go on, here and now.
+    Park(String),
+    Deleted,
+}
+
+/// The pause before the store is asked again; it doubles.
+const AGAIN_MS: Millis = 50;
+const AGAIN_MAX_MS: Millis = 5_000;
+/// A wake-up nearer than this is waited for in memory.
+const SOON_MS: Millis = 2_000;
+
+pub(crate) async fn drive(
+    host: Arc<Inner>,
+    session: SessionId,
+    slot: Slot,
+    mailbox: UnboundedReceiver<Mail>,
+    kept: Option<Kept>,
+) {
+    let is_new = kept.is_none();
+    let kept = kept.unwrap_or_else(|| Kept {
+        state: Arc::default(),
+        head: Head::default(),
+        rolled: 0,
+        since_snapshot: 0,
+        bytes: 0,
+    });
+    let mut driver = Driver {
+        host: Arc::clone(&host),
+        session,
+        slot,
+        mailbox,
+        state: kept.state,
+        head: kept.head,
+        running: BTreeMap::new(),
+        letters: BTreeMap::new(),
+        shown: BTreeMap::new(),
+        stuck: VecDeque::new(),
+        again_at: Millis::MAX,
+        again_ms: AGAIN_MS,
+        deaf_until: 0,
+        since_snapshot: kept.since_snapshot,
+        rolled: kept.rolled,
+        bytes: kept.bytes,
+    };
+    loop {
+        let leave = match AssertUnwindSafe(driver.live(is_new)).catch_unwind().await {
+            Ok(leave) => leave,
+            Err(panic) => Leave::Park(keep::panic_text(&*panic)),
+        };
+        if driver.leave(leave).await {
+            host.left.notify_waiters();
+            return;
+        }
+    }
+}
+
+impl Driver {
+    async fn live(&mut self, is_new: bool) -> Leave {
+        if is_new && self.head.seq == 0 {
+            match self.load().await {
+                Ok(()) => (),
+                Err(LoadError::Down(down)) => return Leave::Unable(FeedError::Down(down)),
+                Err(LoadError::Broken(reason)) => return Leave::Park(reason),
+            }
+        }
+        match self.own().await {
+            Ok(()) => (),
+            Err(Trouble::Down(down)) => return Leave::Unable(FeedError::Down(down)),
+            Err(Trouble::Fenced) => return Leave::Void,
+            Err(Trouble::Broken(reason)) => return Leave::Park(reason),
+            // A newer owner has it; whoever asks hears so.
+            Err(Trouble::Rejected(why)) => return Leave::Unable(FeedError::Rejected(why)),
+            Err(Trouble::Seen(_)) => (),
+        }
+        loop {
+            match self.round().await {
+                Ok(true) => (),
+                Ok(false) => return Leave::Idle,
+                Err(leave) => return leave,
+            }
+        }
+    }
+
+    async fn load(&mut self) -> Result<(), LoadError> {
+        if let Some(loaded) = load::load(&*self.host.ports.log, self.session).await? {
+            self.state = Arc::new(loaded.state);
+            self.head = loaded.head;
+            self.since_snapshot = loaded.since_snapshot;
+            self.bytes = loaded.bytes;
+            self.slot.view.set(Arc::clone(&self.state));
+        }
+        Ok(())
+    }
+
+    /// Makes the session ours, if there is one: whoever ran its effects before is gone.
+    async fn own(&mut self) -> Result<(), Trouble> {
+        let epoch = self.host.epoch.load(Ordering::SeqCst);
+        let is_unclean = self.host.table().unclean.contains(&self.session);
+        if self.head.seq == 0 || (self.state.live.epoch == epoch && !is_unclean) {
+            return Ok(());
+        }
+        let shown = match load::shown(&*self.host.ports.log, self.session, &self.state).await {
+            Ok(shown) => shown,
+            Err(LoadError::Down(down)) => return Err(Trouble::Down(down)),
+            Err(LoadError::Broken(reason)) => return Err(Trouble::Broken(reason)),
+        };
+        self.take(vec![Input::Adopted { epoch, shown }], None, Vec::new()).await?;
+        self.host.table().unclean.remove(&self.session);
+        self.read_inbox().await
+    }
+
+    /// Decides inputs, lands what follows in one row, and tells it. Without events, or with an error, nothing happened.
+    async fn take(
+        &mut self,
+        inputs: Vec<Input>,
+        key: Option<String>,
+        consumed: Vec<String>,
+    ) -> Result<Fed, Trouble> {
+        let thought = {
+            let now = self.host.ports.clock.now().max(self.state.live.last_at);
+            let around = Around {
+                now,
+                seq: self.head.seq + 1,
+                market: &self.host.market(),
+                seen: &self.host.health.seen(now),
+                placing: !self.is_holding_back(),
+            };
+            think(&self.state, inputs, &around).map_err(|stop| match stop {
+                Stop::Rejected(rejection) => Trouble::Rejected(rejection),
+                Stop::Panicked(reason) => Trouble::Broken(reason),
+            })?
+        };
+        if thought.append.events.is_empty() {
+            return Ok(Fed { seq: self.head.seq, events: Vec::new() });
+        }
+        let body = Bytes::from(thought.append.encode());
+        let n_bytes = body.len() as u64;
+        let projection = keep::projection(&thought.state);
+        let at = thought.append.at;
+        self.land(RowKind::Events, at, body, key, consumed, Some(projection)).await?;
+        self.state = Arc::new(thought.state);
+        self.letters.extend(thought.prepared);
+        self.since_snapshot += 1;
+        self.bytes += n_bytes;
+        self.slot.view.set(Arc::clone(&self.state));
+        let append = Arc::new(thought.append);
+        self.host.hub.tell(self.session, append.seq - 1, || {
+            News::Told(Told::Append(Arc::clone(&append)))
+        });
+        self.snapshot_sometimes();
+        Ok(Fed { seq: append.seq, events: append.events.clone() })
+    }
+
+    async fn land(
+        &mut self,
+        kind: RowKind,
+        at: Millis,
+        body: Bytes,
+        key: Option<String>,
+        consumed: Vec<String>,
+        projection: Option<Projection>,
+    ) -> Result<(), Trouble> {
+        let row = NewRow {
+            session: self.session,
+            seq: self.head.seq + 1,
+            kind,
+            at,
+            prev: self.head.hash,
+            body,
+            key,
+            consumed,
+            projection,
+        };
+        match self.host.ports.log.append(row).await {
+            Ok(landed) => {
+                self.head = landed.head;
+                Ok(())
+            }
+            Err(AppendError::Fenced) => Err(Trouble::Fenced),
+            Err(AppendError::Seen(seq)) => Err(Trouble::Seen(seq)),
+            Err(AppendError::Down(down)) => Err(Trouble::Down(down)),
+        }
+    }
+
+    /// Shows what an attempt said. Of a resumable turn it is on the log first.
+    async fn show(&mut self, attempt: AttemptId, deltas: Vec<Delta>) -> Result<(), Trouble> {
+        let Some(turn) = self.state.live.turn.as_ref() else { return Ok(()) };
+        if self.state.live.attempt(attempt).is_none() {
+            // Not wanted any more: nobody is to hear it.
+            return Ok(());
+        }
+        let frame = Frame { attempt, deltas };
+        let fold = |shown: &mut BTreeMap<AttemptId, Fold>, frame: &Frame| {
+            let fold = shown.entry(attempt).or_default();
+            frame.deltas.iter().for_each(|it| fold.push(it));
+        };
+        if turn.terms.resumable {
+            let now = self.host.ports.clock.now().max(self.state.live.last_at);
+            let body = serde_json::to_vec(&frame).expect("a frame has a JSON form");
+            self.land(RowKind::Frame, now, Bytes::from(body), None, Vec::new(), None).await?;
+            fold(&mut self.shown, &frame);
+            let (seq, frame) = (self.head.seq, Arc::new(frame));
+            self.host.hub.tell(self.session, seq - 1, || News::Told(Told::Frame { seq, frame }));
+        } else {
+            fold(&mut self.shown, &frame);
+            let frame = Arc::new(frame);
+            self.host.hub.tell(self.session, self.head.seq, || News::Told(Told::Shown(frame)));
+        }
+        Ok(())
+    }
+
+    /// Is the host shutting down, and can the session's turn wait for the next owner?
+    fn is_holding_back(&self) -> bool {
+        use everstate_kernel::input::Caller;
+        self.host.draining.load(Ordering::SeqCst)
+            && self.state.live.turn.as_ref().is_none_or(|it| it.terms.caller == Caller::Detached)
+    }
+
+    fn snapshot_sometimes(&mut self) {
+        let enough = self.host.settings.snapshot_appends;
+        let half = self.state.transcript.entries.len() as u64 / 2;
+        if self.since_snapshot < enough.max(half) {
+            return;
+        }
+        self.since_snapshot = 0;
+        let (log, session) = (Arc::clone(&self.host.ports.log), self.session);
+        let (head, state) = (self.head, Arc::clone(&self.state));
+        self.host.spawn(async move {
+            if let Err(down) = keep::snapshot(&*log, session, head, &state).await {
+                tracing::debug!(%session, %down, "no snapshot; the log is read instead");
+            }
+        });
+    }
+}

@@ -1,0 +1,169 @@
+//! How a driver goes: what it keeps, what it says, and what becomes of those who still knock.
+
+use std::sync::Arc;
+
+use everstate_kernel::ids::SessionId;
+use everstate_kernel::input::Input;
+use everstate_kernel::state::Rejection;
+
+use super::{Driver, Leave};
+use crate::cache::Kept;
+use crate::host::{FeedError, Inner};
+use crate::hub::News;
+use crate::keep;
+use crate::ports::Down;
+use crate::table::Mail;
+
+impl Driver {
+    /// `false` if it has to stay, because somebody knocked at the last moment.
+    pub(super) async fn leave(&mut self, leave: Leave) -> bool {
+        let host = Arc::clone(&self.host);
+        match leave {
+            Leave::Idle => {
+                self.roll_up_sometimes().await;
+                return self.fall_asleep();
+            }
+            Leave::Unable(err) => {
+                host.table().live.remove(&self.session);
+                self.refuse_all(&err);
+            }
+            Leave::Void => {
+                self.running.clear();
+                host.hub.tell(self.session, 0, || News::Lost);
+                self.abandon();
+                self.forward_all();
+            }
+            Leave::Closed => {
+                self.running.clear();
+                self.abandon();
+                self.refuse_all(&FeedError::Draining);
+            }
+            Leave::Park(reason) => {
+                self.running.clear();
+                tracing::error!(session = %self.session, reason, "a session is parked");
+                self.write_parked(&reason).await;
+                host.table().parked.insert(self.session, reason.clone());
+                self.abandon();
+                self.refuse_all(&FeedError::Rejected(Rejection::Parked(reason)));
+            }
+            Leave::Deleted => {
+                let mut table = host.table();
+                table.live.remove(&self.session);
+                table.unclean.remove(&self.session);
+                drop(table);
+                self.forward_all();
+            }
+        }
+        true
+    }
+
+    fn fall_asleep(&mut self) -> bool {
+        let host = Arc::clone(&self.host);
+        let mut table = host.table();
+        if !self.mailbox.is_empty() {
+            return false;
+        }
+        table.live.remove(&self.session);
+        if self.head.seq == 0 {
+            return true;
+        }
+        let (settings, now) = (&host.settings, host.ports.clock.now());
+        let kept = Kept {
+            state: Arc::clone(&self.state),
+            head: self.head,
+            rolled: self.rolled,
+            since_snapshot: self.since_snapshot,
+            bytes: self.bytes,
+        };
+        table.cache.put(self.session, kept, now, settings.cached_max, settings.cached_bytes_max);
+        drop(table);
+        let wake = keep::wake(&self.state.effects());
+        host.timers.promise(wake.unwrap_or(now + settings.linger_ms));
+        true
+    }
+
+    /// Whatever ran here is settled by the next one who adopts the session.
+    fn abandon(&self) {
+        let mut table = self.host.table();
+        table.live.remove(&self.session);
+        table.unclean.insert(self.session);
+    }
+
+    /// Says on the log that the session is parked, if that much still works.
+    async fn write_parked(&mut self, reason: &str) {
+        if self.state.about.is_some() {
+            let input = Input::Park { reason: reason.to_owned() };
+            self.take(vec![input], None, Vec::new()).await.ok();
+        }
+    }
+
+    async fn roll_up_sometimes(&mut self) {
+        let grown = self.head.seq.saturating_sub(self.rolled);
+        if self.state.live.turn.is_some() || grown < self.host.settings.roll_up_rows {
+            return;
+        }
+        let before = self.host.ports.clock.now().saturating_sub(self.host.settings.stream_kept_ms);
+        match keep::roll_up(&*self.host.ports.log, self.session, &self.state, before).await {
+            // Not looked at again before as many rows have come once more.
+            Ok(_) => self.rolled = self.head.seq,
+            Err(down) => tracing::debug!(session = %self.session, %down, "history is packed later"),
+        }
+    }
+
+    fn refuse_all(&mut self, err: &FeedError) {
+        while let Ok(mail) = self.mailbox.try_recv() {
+            refuse(mail, err);
+        }
+    }
+
+    /// Whoever knocked meanwhile is served by a driver that begins with the log.
+    fn forward_all(&mut self) {
+        while let Ok(mail) = self.mailbox.try_recv() {
+            forward(&self.host, self.session, mail);
+        }
+    }
+}
+
+fn forward(host: &Arc<Inner>, session: SessionId, mail: Mail) {
+    match mail {
+        Mail::Feed { .. }
+        | Mail::Adopt { .. }
+        | Mail::Tick
+        | Mail::Inbox
+        | Mail::Erase { .. }
+        | Mail::Delete { .. } => host.send(session, mail),
+        // Meant for this driver alone.
+        Mail::Drain
+        | Mail::Close
+        | Mail::Frames { .. }
+        | Mail::Spoke { .. }
+        | Mail::Done { .. } => (),
+    }
+}
+
+fn refuse(mail: Mail, err: &FeedError) {
+    let down = || match err {
+        FeedError::Down(down) => down.clone(),
+        other => Down(other.to_string()),
+    };
+    match mail {
+        Mail::Feed { reply, .. } | Mail::Erase { reply, .. } => {
+            reply.send(Err(err.clone())).ok();
+        }
+        // A session that cannot go on keeps no host from starting; a store that is down does.
+        Mail::Adopt { reply } => {
+            let answer = if matches!(err, FeedError::Down(_)) { Err(down()) } else { Ok(()) };
+            reply.send(answer).ok();
+        }
+        Mail::Delete { reply } => {
+            reply.send(Err(down())).ok();
+        }
+        Mail::Tick
+        | Mail::Inbox
+        | Mail::Drain
+        | Mail::Close
+        | Mail::Frames { .. }
+        | Mail::Spoke { .. }
+        | Mail::Done { .. } => (),
+    }
+}

@@ -1,0 +1,252 @@
+//! What a driver does with each kind of mail.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use everstate_kernel::effect::Effect;
+use everstate_kernel::erase;
+use everstate_kernel::event::Event;
+use everstate_kernel::ids::{AttemptId, ItemId, Millis};
+use everstate_kernel::input::Input;
+use everstate_kernel::item::Body;
+use everstate_kernel::state::Rejection;
+use tokio::sync::oneshot;
+
+use super::{AGAIN_MAX_MS, AGAIN_MS, Driver, Leave, Trouble};
+use crate::host::{Fed, FeedError};
+use crate::hub::News;
+use crate::ports::{Down, PostOutcome, RowKind};
+use crate::table::Mail;
+
+impl Driver {
+    pub(super) async fn open(&mut self, mail: Mail) -> Result<(), Leave> {
+        match mail {
+            Mail::Feed { inputs, key, reply } => {
+                let taken = self.feed(inputs, key).await;
+                let (answer, leave) = self.answer(taken);
+                reply.send(answer).ok();
+                leave
+            }
+            Mail::Erase { items, reply } => {
+                let taken = self.erase(items).await;
+                let (answer, leave) = self.answer(taken);
+                reply.send(answer).ok();
+                leave
+            }
+            Mail::Delete { reply } => {
+                let deleted = self.delete().await;
+                let leave = if deleted.is_ok() { Leave::Deleted } else { Leave::Void };
+                reply.send(deleted).ok();
+                Err(leave)
+            }
+            Mail::Adopt { reply } => {
+                // Owning comes before any mail.
+                reply.send(Ok(())).ok();
+                Ok(())
+            }
+            Mail::Tick => self.tick().await,
+            Mail::Inbox => {
+                let read = self.read_inbox().await;
+                shrug(read)
+            }
+            // Looking again at what is wanted is all it takes.
+            Mail::Drain => Ok(()),
+            Mail::Close => self.close().await,
+            Mail::Frames { attempt, deltas, reply } => {
+                let shown = self.show(attempt, deltas).await;
+                reply_to_work(shown, reply)
+            }
+            Mail::Spoke { attempt, reply } => {
+                let spoke = self.spoke(attempt).await;
+                reply_to_work(spoke, reply)
+            }
+            Mail::Done { effect, input } => self.done(effect, input).await,
+        }
+    }
+
+    async fn feed(&mut self, mut inputs: Vec<Input>, key: Option<String>) -> Result<Fed, Trouble> {
+        if let Some(Input::Create(create)) = inputs.first_mut() {
+            create.epoch = self.host.epoch.load(Ordering::SeqCst);
+        }
+        let refused = match self.take(inputs, key.clone(), Vec::new()).await {
+            Err(Trouble::Rejected(rejection)) => rejection,
+            other => return other,
+        };
+        // The same input, decided again, is often refused: what became of the first one is the answer.
+        let Some(key) = key else { return Err(Trouble::Rejected(refused)) };
+        match self.host.ports.log.seen(self.session, &key).await {
+            Ok(Some(seq)) => Err(Trouble::Seen(seq)),
+            Ok(None) => Err(Trouble::Rejected(refused)),
+            Err(down) => Err(Trouble::Down(down)),
+        }
+    }
+
+    /// What the sender hears, and whether the driver may go on.
+    fn answer(&self, taken: Result<Fed, Trouble>) -> (Result<Fed, FeedError>, Result<(), Leave>) {
+        match taken {
+            Ok(fed) => (Ok(fed), Ok(())),
+            Err(Trouble::Rejected(Rejection::NotCreated)) => (Err(FeedError::NotFound), Ok(())),
+            Err(Trouble::Rejected(rejection)) => (Err(FeedError::Rejected(rejection)), Ok(())),
+            Err(Trouble::Seen(seq)) => (Err(FeedError::Seen(seq)), Ok(())),
+            Err(Trouble::Down(down)) => (Err(FeedError::Down(down)), Ok(())),
+            Err(Trouble::Fenced) => {
+                let session = self.session;
+                let down = Down(format!("{session} was taken over by another node; try again"));
+                (Err(FeedError::Down(down)), Err(Leave::Void))
+            }
+            Err(Trouble::Broken(reason)) => {
+                let rejection = Rejection::Parked(reason.clone());
+                (Err(FeedError::Rejected(rejection)), Err(Leave::Park(reason)))
+            }
+        }
+    }
+
+    /// `true` if this attempt is the one that is shown.
+    async fn spoke(&mut self, attempt: AttemptId) -> Result<bool, Trouble> {
+        match self.take(vec![Input::Spoke { attempt }], None, Vec::new()).await {
+            Ok(_) | Err(Trouble::Rejected(_)) => {
+                Ok(self.state.live.attempt(attempt).is_some_and(|it| it.chosen))
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    pub(super) async fn tick(&mut self) -> Result<(), Leave> {
+        let taken = self.take(vec![Input::Tick], None, Vec::new()).await;
+        if !matches!(&taken, Ok(fed) if !fed.events.is_empty()) {
+            self.deaf_until = self.host.ports.clock.now() + 1_000;
+        }
+        shrug(taken)
+    }
+
+    async fn done(&mut self, effect: Effect, mut input: Input) -> Result<(), Leave> {
+        if let Input::AttemptFailed { attempt, shown, .. } = &mut input {
+            *shown = self.shown.get(attempt).cloned().unwrap_or_default().cut();
+        }
+        self.stuck.push_back((effect, input));
+        match self.stuck.len() {
+            1 => self.settle_stuck().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Offers outcomes to the machine, in the order they came, until the store does not take one.
+    pub(super) async fn settle_stuck(&mut self) -> Result<(), Leave> {
+        self.again_at = Millis::MAX;
+        while let Some((effect, input)) = self.stuck.front().cloned() {
+            match self.take(vec![input], None, Vec::new()).await {
+                Ok(fed) => self.settled(effect, fed.events.is_empty())?,
+                Err(Trouble::Rejected(_) | Trouble::Seen(_)) => self.settled(effect, true)?,
+                Err(Trouble::Down(down)) => {
+                    self.ask_again(&down);
+                    return Ok(());
+                }
+                Err(trouble) => return shrug::<()>(Err(trouble)),
+            }
+        }
+        Ok(())
+    }
+
+    fn settled(&mut self, effect: Effect, changed_nothing: bool) -> Result<(), Leave> {
+        self.stuck.pop_front();
+        self.again_ms = AGAIN_MS;
+        self.running.remove(&effect);
+        if changed_nothing && self.state.effects().contains(&effect) {
+            // Doing it again would end the same way, for ever.
+            return Err(Leave::Park(format!("the outcome of {effect:?} was refused")));
+        }
+        Ok(())
+    }
+
+    /// The store is down: what waits for it is offered again after a pause.
+    pub(super) fn ask_again(&mut self, down: &Down) {
+        tracing::warn!(session = %self.session, %down, "what was done waits for the store");
+        self.again_at = self.host.ports.clock.now() + self.again_ms;
+        self.again_ms = (self.again_ms * 2).min(AGAIN_MAX_MS);
+    }
+
+    /// Takes what others left here while nobody was in.
+    pub(super) async fn read_inbox(&mut self) -> Result<(), Trouble> {
+        let posted = self.host.ports.log.inbox(self.session).await.map_err(Trouble::Down)?;
+        for post in posted {
+            let outcome = match read_post(&post.body) {
+                Err(err) => PostOutcome::Refused(format!("not an input: {err}")),
+                Ok(inputs) => {
+                    let key = post.key.clone();
+                    match self.take(inputs, Some(key.clone()), vec![key]).await {
+                        // The append that consumed it has said so.
+                        Ok(fed) if !fed.events.is_empty() => continue,
+                        Ok(fed) => PostOutcome::Landed(fed.seq),
+                        Err(Trouble::Seen(seq)) => PostOutcome::Landed(seq),
+                        Err(Trouble::Rejected(why)) => PostOutcome::Refused(format!("{why:?}")),
+                        Err(trouble) => return Err(trouble),
+                    }
+                }
+            };
+            let settle = self.host.ports.log.settle(self.session, &post.key, outcome);
+            settle.await.map_err(Trouble::Down)?;
+        }
+        Ok(())
+    }
+
+    /// The fact first, then the contents. Asked again, it finishes what was begun.
+    async fn erase(&mut self, items: Vec<ItemId>) -> Result<Fed, Trouble> {
+        let fed = self.take(vec![Input::Erase { items }], None, Vec::new()).await?;
+        let told = fed.events.iter().flat_map(|it| match it {
+            Event::ItemErased { items } => items.as_slice(),
+            _ => &[],
+        });
+        let erased = self.state.transcript.entries.iter().filter_map(|it| match it.item.body {
+            Body::Erased => Some(it.item.id),
+            _ => None,
+        });
+        let gone: BTreeSet<ItemId> = erased.chain(told.copied()).collect();
+        let redact = move |kind, seq, body: &[u8]| {
+            erase::redact(kind == RowKind::Frame, seq, body, &gone)
+        };
+        self.host.ports.log.erase(self.session, Box::new(redact)).await.map_err(Trouble::Down)?;
+        Ok(fed)
+    }
+
+    async fn delete(&mut self) -> Result<(), Down> {
+        self.running.clear();
+        self.host.ports.log.delete(self.session).await?;
+        self.host.hub.tell(self.session, 0, || News::Deleted);
+        Ok(())
+    }
+}
+
+fn reply_to_work<T>(
+    done: Result<T, Trouble>,
+    reply: oneshot::Sender<Result<T, Down>>,
+) -> Result<(), Leave> {
+    match done {
+        Ok(it) => {
+            // A worker that is gone has no use for it.
+            reply.send(Ok(it)).ok();
+            Ok(())
+        }
+        Err(Trouble::Down(down)) => {
+            reply.send(Err(down)).ok();
+            Ok(())
+        }
+        Err(trouble) => shrug::<T>(Err(trouble)),
+    }
+}
+
+/// For what nobody waits for: only what makes the driver leave matters.
+fn shrug<T>(done: Result<T, Trouble>) -> Result<(), Leave> {
+    match done {
+        Ok(_) | Err(Trouble::Rejected(_) | Trouble::Seen(_) | Trouble::Down(_)) => Ok(()),
+        Err(Trouble::Fenced) => Err(Leave::Void),
+        Err(Trouble::Broken(reason)) => Err(Leave::Park(reason)),
+    }
+}
+
+/// One input, or several that belong together.
+fn read_post(body: &[u8]) -> serde_json::Result<Vec<Input>> {
+    match body.first() {
+        Some(b'[') => serde_json::from_slice(body),
+        _ => Ok(vec![serde_json::from_slice(body)?]),
+    }
+}

@@ -1,0 +1,302 @@
+//! The door of the runtime: feed a session, look at it, follow it.
+//!
+//! A session that wants nothing costs nothing: it has no task, and after a while no memory. The first input for it
+//! starts a driver; the driver leaves when nothing is left to do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use everstate_kernel::event::Event;
+use everstate_kernel::ids::{ItemId, Seq, SessionId};
+use everstate_kernel::input::Input;
+use everstate_kernel::offer::OfferId;
+use everstate_kernel::state::{Rejection, Session};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::driver;
+use crate::health::Health;
+use crate::hub::Hub;
+use crate::load::{self, LoadError};
+use crate::market::Market;
+use crate::ports::{Clock, Down, Log, Registry, Tools};
+use crate::settings::HostSettings;
+use crate::table::{Mail, Slot, Table, View};
+use crate::timers::Timers;
+
+#[derive(Clone, Debug)]
+pub struct Ports {
+    pub log: Arc<dyn Log>,
+    pub registry: Arc<dyn Registry>,
+    pub tools: Arc<dyn Tools>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Runs the sessions of one node. Dropping it stops everything at once, as a crash would.
+#[derive(Debug)]
+pub struct Host {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// How inputs are fed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Feed {
+    /// Inputs with a key that was seen before are not taken again.
+    pub key: Option<String>,
+}
+
+/// What came of it. Without events nothing was appended, and `seq` is where the session stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fed {
+    pub seq: Seq,
+    pub events: Vec<Event>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum FeedError {
+    /// The answer is no, and nothing was written.
+    Rejected(Rejection),
+    NotFound,
+    /// The key was seen before; this is the append that carried it.
+    Seen(Seq),
+    /// The store cannot do it now, or the session is no longer served here.
+    Down(Down),
+    /// The host is shutting down.
+    Draining,
+}
+
+impl fmt::Display for FeedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FeedError::Rejected(rejection) => write!(f, "refused: {rejection:?}"),
+            FeedError::NotFound => f.write_str("there is no such session"),
+            FeedError::Seen(seq) => write!(f, "taken before, at row {seq}"),
+            FeedError::Down(down) => write!(f, "{down}"),
+            FeedError::Draining => f.write_str("the host is shutting down; try again shortly"),
+        }
+    }
+}
+
+impl std::error::Error for FeedError {}
+
+impl From<Down> for FeedError {
+    fn from(down: Down) -> FeedError {
+        FeedError::Down(down)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) ports: Ports,
+    pub(crate) settings: HostSettings,
+    pub(crate) health: Health,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) timers: Timers,
+    /// Of this process: grows with each start. 0 until it is known.
+    pub(crate) epoch: AtomicU64,
+    pub(crate) draining: AtomicBool,
+    /// Rings whenever a driver has left.
+    pub(crate) left: Notify,
+    market: Mutex<Arc<Market>>,
+    table: Mutex<Table>,
+    gates: Mutex<BTreeMap<OfferId, Arc<Semaphore>>>,
+    /// `None` when the host is closed.
+    tasks: Mutex<Option<JoinSet<()>>>,
+}
+
+impl Host {
+    pub fn new(ports: Ports, market: Market, settings: HostSettings) -> Arc<Host> {
+        let health = Health::default();
+        health.unserved(market.unserved());
+        let inner = Inner {
+            ports,
+            health,
+            hub: Arc::new(Hub::new(settings.unread_max)),
+            timers: Timers::default(),
+            epoch: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            left: Notify::new(),
+            market: Mutex::new(Arc::new(market)),
+            table: Mutex::default(),
+            gates: Mutex::default(),
+            tasks: Mutex::new(Some(JoinSet::new())),
+            settings,
+        };
+        Arc::new(Host { inner: Arc::new(inner) })
+    }
+
+    /// Lets inputs happen to a session: all are decided in order and land in one append, or none is. `Create` may
+    /// be the first. Answered when the append is acknowledged.
+    pub async fn feed(
+        &self,
+        session: SessionId,
+        inputs: Vec<Input>,
+        how: Feed,
+    ) -> Result<Fed, FeedError> {
+        self.admit(session, inputs.first())?;
+        let (reply, answer) = oneshot::channel();
+        self.inner.send(session, Mail::Feed { inputs, key: how.key, reply });
+        answer.await.unwrap_or_else(|_| Err(FeedError::Down(closed())))
+    }
+
+    /// The state as of the last acknowledged append. Takes no ownership.
+    pub async fn look(&self, session: SessionId) -> Result<Arc<Session>, FeedError> {
+        let (view, parked) = {
+            let table = self.inner.table();
+            let view = match table.live.get(&session) {
+                Some(slot) => slot.view.get(),
+                None => table.cache.get(session).map(|it| Arc::clone(&it.state)),
+            };
+            (view, table.parked.get(&session).cloned())
+        };
+        if let Some(state) = view {
+            return Ok(state);
+        }
+        if let Some(reason) = parked {
+            return Err(FeedError::Rejected(Rejection::Parked(reason)));
+        }
+        match load::load(&*self.inner.ports.log, session).await {
+            Ok(Some(loaded)) => Ok(Arc::new(loaded.state)),
+            Ok(None) => Err(FeedError::NotFound),
+            Err(LoadError::Down(down)) => Err(FeedError::Down(down)),
+            Err(LoadError::Broken(reason)) => Err(FeedError::Rejected(Rejection::Parked(reason))),
+        }
+    }
+
+    /// Leaves inputs where the session's owner will find them, whoever that is, also during a shutdown.
+    pub async fn post(
+        &self,
+        session: SessionId,
+        key: &str,
+        inputs: &[Input],
+    ) -> Result<(), FeedError> {
+        let body = serde_json::to_vec(inputs).expect("inputs have a JSON form");
+        self.inner.ports.log.post(session, key, Bytes::from(body)).await?;
+        if !self.inner.draining.load(Ordering::SeqCst) {
+            self.inner.send(session, Mail::Inbox);
+        }
+        Ok(())
+    }
+
+    /// Erases items, and all that has to go with them, from the session and from its log. Repeating it finishes
+    /// what a failure of the store left undone.
+    pub async fn erase(&self, session: SessionId, items: Vec<ItemId>) -> Result<Fed, FeedError> {
+        self.admit(session, None)?;
+        let (reply, answer) = oneshot::channel();
+        self.inner.send(session, Mail::Erase { items, reply });
+        answer.await.unwrap_or_else(|_| Err(FeedError::Down(closed())))
+    }
+
+    /// Deletes a session with all it has, whatever it is doing.
+    pub async fn delete(&self, session: SessionId) -> Result<(), Down> {
+        self.inner.table().parked.remove(&session);
+        let (reply, answer) = oneshot::channel();
+        self.inner.send(session, Mail::Delete { reply });
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    pub fn market(&self) -> Arc<Market> {
+        self.inner.market()
+    }
+
+    /// Holds for all placements from here on.
+    pub fn set_market(&self, market: Market) {
+        self.inner.health.unserved(market.unserved());
+        *lock(&self.inner.market) = Arc::new(market);
+    }
+
+    /// How many sessions have something under way here.
+    pub fn n_live(&self) -> usize {
+        self.inner.table().live.len()
+    }
+
+    fn admit(&self, session: SessionId, first: Option<&Input>) -> Result<(), FeedError> {
+        if self.inner.draining.load(Ordering::SeqCst) {
+            return Err(FeedError::Draining);
+        }
+        if self.inner.epoch.load(Ordering::SeqCst) == 0 {
+            return Err(FeedError::Down(Down("the host has not started".to_owned())));
+        }
+        let mut table = self.inner.table();
+        if let Some(reason) = table.parked.get(&session) {
+            if !matches!(first, Some(Input::Unpark)) {
+                return Err(FeedError::Rejected(Rejection::Parked(reason.clone())));
+            }
+            // Asked to try again: perhaps this release can read it.
+            table.parked.remove(&session);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.inner.stop();
+    }
+}
+
+impl Inner {
+    /// Hands mail to a session's driver, and starts one if there is none.
+    pub(crate) fn send(self: &Arc<Inner>, session: SessionId, mail: Mail) {
+        let mut table = self.table();
+        if let Some(slot) = table.live.get(&session) {
+            // Fails only when everything is being stopped; dropping the mail says so to its sender.
+            slot.mail.send(mail).ok();
+            return;
+        }
+        let kept = table.cache.take(session);
+        let (mail_to, mailbox) = mpsc::unbounded_channel();
+        mail_to.send(mail).expect("the receiver is right here");
+        let view = Arc::new(View::default());
+        if let Some(kept) = &kept {
+            view.set(Arc::clone(&kept.state));
+        }
+        let slot = Slot { mail: mail_to, view };
+        table.live.insert(session, slot.clone());
+        self.spawn(driver::drive(Arc::clone(self), session, slot, mailbox, kept));
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(tasks) = lock(&self.tasks).as_mut() {
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(task);
+        }
+    }
+
+    /// Everything ends here and now.
+    pub(crate) fn stop(&self) {
+        drop(lock(&self.tasks).take());
+        self.table().live.clear();
+    }
+
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+
+    pub(crate) fn market(&self) -> Arc<Market> {
+        Arc::clone(&lock(&self.market))
+    }
+
+    /// Paces how many requests begin at an offer at the same time.
+    pub(crate) fn gate(&self, offer: &OfferId) -> Arc<Semaphore> {
+        let mut gates = lock(&self.gates);
+        if let Some(gate) = gates.get(offer) {
+            return Arc::clone(gate);
+        }
+        let gate = Arc::new(Semaphore::new(self.settings.starts_per_offer));
+        gates.insert(offer.clone(), Arc::clone(&gate));
+        gate
+    }
+}
+
+pub(crate) fn closed() -> Down {
+    Down("the host was stopped before it was done; whether it happened is in the log".to_owned())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that can panic halfway through a change runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

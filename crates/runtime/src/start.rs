@@ -1,0 +1,78 @@
+//! Starting: a new epoch, then everything that was under way when the last owner stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures_util::stream::{self, TryStreamExt};
+use tokio::sync::oneshot;
+
+use crate::host::{Host, Inner, closed};
+use crate::ports::{Down, Put, PutError};
+use crate::table::Mail;
+use crate::timers;
+
+const PAGE: usize = 1024;
+
+impl Host {
+    /// Takes a new epoch, adopts every session that wants work, and runs the timers. Sessions that want nothing are
+    /// adopted when they are first touched. Inputs can be fed while this goes on, from the moment the epoch is known.
+    pub async fn start(&self) -> Result<(), Down> {
+        let inner = &self.inner;
+        let epoch = next_epoch(inner).await?;
+        inner.epoch.store(epoch, Ordering::SeqCst);
+        let timers = timers::run(Arc::clone(inner));
+        inner.spawn(timers);
+        let mut after = None;
+        loop {
+            let ready = inner.ports.log.ready(after, PAGE).await?;
+            after = ready.last().copied();
+            let n_ready = ready.len();
+            stream::iter(ready.into_iter().map(Ok))
+                .try_for_each_concurrent(inner.settings.adopt_at_once, |session| async move {
+                    let (reply, answer) = oneshot::channel();
+                    inner.send(session, Mail::Adopt { reply });
+                    answer.await.unwrap_or_else(|_| Err(closed()))
+                })
+                .await?;
+            if n_ready < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Of this process; 0 before it has started.
+    pub fn epoch(&self) -> u64 {
+        self.inner.epoch.load(Ordering::SeqCst)
+    }
+}
+
+/// One more than any process before, by compare-and-set.
+async fn next_epoch(inner: &Inner) -> Result<u64, Down> {
+    loop {
+        let found = inner.ports.registry.get("", "node", "epoch").await?;
+        let last = match &found {
+            Some(document) => {
+                let text = String::from_utf8_lossy(&document.body);
+                text.trim().parse::<u64>().map_err(|_| {
+                    Down(format!("the registry's document node/epoch is no number: {text:?}"))
+                })?
+            }
+            None => 0,
+        };
+        let put = Put {
+            project: String::new(),
+            kind: "node".to_owned(),
+            id: "epoch".to_owned(),
+            expect: found.map(|it| it.revision),
+            body: Bytes::from((last + 1).to_string()),
+            now: inner.ports.clock.now(),
+            expires_at: None,
+        };
+        match inner.ports.registry.put(put).await {
+            Ok(_) => return Ok(last + 1),
+            Err(PutError::Conflict(_)) => (),
+            Err(PutError::Down(down)) => return Err(down),
+        }
+    }
+}

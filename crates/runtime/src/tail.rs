@@ -1,0 +1,186 @@
+//! What happened in a session, and what happens: from the log, then live, without a gap and without a double.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use everstate_kernel::delta::Frame;
+use everstate_kernel::event::Append;
+use everstate_kernel::ids::{Seq, SessionId};
+use futures_util::stream::{self, BoxStream, StreamExt};
+
+use crate::host::Host;
+use crate::hub::{Heard, Listener, News};
+use crate::ports::{Down, Log, Row, RowKind};
+
+/// Rows read at once.
+const PAGE: usize = 256;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    Append(Arc<Append>),
+    Frame {
+        seq: Seq,
+        frame: Arc<Frame>,
+    },
+    /// Of a foreground turn: shown, not kept, without a place in the sequence.
+    Shown(Arc<Frame>),
+}
+
+impl Told {
+    /// Its row, if it has one.
+    pub fn seq(&self) -> Option<Seq> {
+        match self {
+            Told::Append(append) => Some(append.seq),
+            Told::Frame { seq, .. } => Some(*seq),
+            Told::Shown(_) => None,
+        }
+    }
+}
+
+impl Host {
+    /// Rows after `after`, then what happens, until the receiver drops it. Listening begins with this call, so
+    /// whatever is fed after it will be heard. A reader that is too slow is served from the log; where that cannot
+    /// help (unpersisted pieces were missed) the stream ends with an error, never as if all had been told.
+    pub fn tail(
+        self: &Arc<Host>,
+        session: SessionId,
+        after: Seq,
+    ) -> BoxStream<'static, Result<Told, Down>> {
+        let listener = self.inner.hub.listen(session);
+        let reader = Reader {
+            log: Arc::clone(&self.inner.ports.log),
+            session,
+            last: after,
+            n_shown: listener.n_shown,
+            listener,
+            ready: VecDeque::new(),
+            behind: Some(Seq::MAX),
+            held: None,
+            over: false,
+        };
+        stream::unfold(reader, |mut reader| async { Some((reader.next().await?, reader)) }).boxed()
+    }
+
+    /// Rows after `after`, up to and including `through`. Frames that were packed away are not among them.
+    pub async fn rows(
+        &self,
+        session: SessionId,
+        after: Seq,
+        through: Seq,
+    ) -> Result<Vec<Told>, Down> {
+        let (mut rows, mut last) = (Vec::new(), after);
+        while last < through {
+            let page = self.inner.ports.log.read(session, last, PAGE).await?;
+            let n_rows = page.len();
+            for row in page.into_iter().take_while(|it| it.seq <= through) {
+                last = row.seq;
+                rows.push(told(session, row)?);
+            }
+            if n_rows < PAGE {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+struct Reader {
+    log: Arc<dyn Log>,
+    session: SessionId,
+    listener: Listener,
+    /// The last row that was passed on.
+    last: Seq,
+    /// Unpersisted pieces that were passed on, or told before this reader came.
+    n_shown: u64,
+    ready: VecDeque<Told>,
+    /// The log is to be read up to here first.
+    behind: Option<Seq>,
+    /// Heard, to be passed on after that.
+    held: Option<Heard>,
+    over: bool,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<Result<Told, Down>> {
+        while !self.over {
+            if let Some(told) = self.ready.pop_front() {
+                self.last = told.seq().unwrap_or(self.last);
+                return Some(Ok(told));
+            }
+            if let Some(goal) = self.behind {
+                match self.catch_up(goal).await {
+                    Ok(()) => continue,
+                    Err(down) => return self.end(down),
+                }
+            }
+            let heard = match self.held.take() {
+                Some(heard) => heard,
+                None => self.listener.next().await,
+            };
+            if heard.after > self.last {
+                self.behind = Some(heard.after);
+                self.held = Some(heard);
+                continue;
+            }
+            match heard.news {
+                News::Told(told) => match told.seq() {
+                    Some(seq) if seq <= self.last => (),
+                    Some(_) => self.ready.push_back(told),
+                    None if heard.n_shown == self.n_shown => {
+                        self.n_shown += 1;
+                        self.ready.push_back(told);
+                    }
+                    None => {
+                        return self.end(Down(format!(
+                            "the reader of {} was too slow: parts of a stream that is not kept are gone; \
+                             retrieve the answer when it is complete",
+                            self.session
+                        )));
+                    }
+                },
+                News::Lost => {
+                    return self.end(Down(format!(
+                        "{} is no longer served here; ask again to go on after row {}",
+                        self.session, self.last
+                    )));
+                }
+                News::Deleted => self.over = true,
+            }
+        }
+        None
+    }
+
+    fn end(&mut self, down: Down) -> Option<Result<Told, Down>> {
+        self.over = true;
+        Some(Err(down))
+    }
+
+    async fn catch_up(&mut self, goal: Seq) -> Result<(), Down> {
+        let rows = self.log.read(self.session, self.last, PAGE).await?;
+        let more = rows.len() == PAGE && rows.last().is_some_and(|it| it.seq < goal);
+        for row in rows.into_iter().take_while(|it| it.seq <= goal) {
+            self.ready.push_back(told(self.session, row)?);
+        }
+        if !more {
+            self.behind = None;
+            if goal != Seq::MAX && self.ready.is_empty() {
+                // What would have been here was packed away.
+                self.last = goal;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn told(session: SessionId, row: Row) -> Result<Told, Down> {
+    let unread = |err| Down(format!("cannot read row {} of {session}: {err}", row.seq));
+    match row.kind {
+        RowKind::Events => {
+            Ok(Told::Append(Arc::new(Append::decode(row.seq, &row.body).map_err(unread)?)))
+        }
+        RowKind::Frame => {
+            let frame = serde_json::from_slice(&row.body).map_err(unread)?;
+            Ok(Told::Frame { seq: row.seq, frame: Arc::new(frame) })
+        }
+    }
+}

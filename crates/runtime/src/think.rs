@@ -1,0 +1,162 @@
+//! One round of thought: what follows from some inputs, and where the attempts it opens shall go.
+//!
+//! Pure over what it is handed, so nothing has happened until its events are on the log. Placing is thought too: it
+//! is computed here and lands in the same append as the fact that asked for it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use everstate_kernel::effect::Effect;
+use everstate_kernel::event::Append;
+use everstate_kernel::ids::{AttemptId, Millis, Seq};
+use everstate_kernel::input::{Failure, FailureClass, Input};
+use everstate_kernel::offer::Offer;
+use everstate_kernel::plan::Observations;
+use everstate_kernel::state::{Rejection, Session};
+use everstate_placement::place::place;
+
+use crate::keep::panic_text;
+use crate::market::Market;
+use crate::ports::{Model, Prepared};
+
+/// A bound for placings that lead to placings.
+const PLACINGS_MAX: usize = 32;
+
+/// What a thought is about and what it may look at.
+#[derive(Debug)]
+pub(crate) struct Around<'a> {
+    pub(crate) now: Millis,
+    /// Where the append would land.
+    pub(crate) seq: Seq,
+    pub(crate) market: &'a Market,
+    pub(crate) seen: &'a Observations,
+    /// Are new attempts placed?
+    pub(crate) placing: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Thought {
+    pub(crate) state: Session,
+    pub(crate) append: Append,
+    /// What the placed attempts will send.
+    pub(crate) prepared: BTreeMap<AttemptId, Letter>,
+}
+
+/// A request ready to be sent, or what spoke against it.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    pub(crate) offer: Offer,
+    pub(crate) model: Arc<dyn Model>,
+    pub(crate) prepared: Result<Prepared, Failure>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Rejected(Rejection),
+    /// The machine broke on it.
+    Panicked(String),
+}
+
+pub(crate) fn think(
+    state: &Session,
+    inputs: Vec<Input>,
+    around: &Around<'_>,
+) -> Result<Thought, Stop> {
+    catch_unwind(AssertUnwindSafe(|| decide_all(state, inputs, around)))
+        .unwrap_or_else(|panic| Err(Stop::Panicked(panic_text(&*panic))))
+}
+
+fn decide_all(
+    state: &Session,
+    inputs: Vec<Input>,
+    around: &Around<'_>,
+) -> Result<Thought, Stop> {
+    let append = Append { seq: around.seq, at: around.now, events: Vec::new() };
+    let mut thought = Thought { state: state.clone(), append, prepared: BTreeMap::new() };
+    for input in inputs {
+        thought.take(input)?;
+    }
+    for _ in 0..PLACINGS_MAX {
+        let Some(attempt) = thought.to_place().filter(|_| around.placing) else { break };
+        let input = thought.place(attempt, around);
+        if !thought.take(input)? {
+            break;
+        }
+    }
+    Ok(thought)
+}
+
+impl Thought {
+    /// Decides one input on top of the others; `false` if nothing followed.
+    fn take(&mut self, input: Input) -> Result<bool, Stop> {
+        let events = self.state.decide(input, self.append.at).map_err(Stop::Rejected)?;
+        if events.is_empty() {
+            return Ok(false);
+        }
+        let part = Append { seq: self.append.seq, at: self.append.at, events };
+        self.state.apply(&part);
+        self.append.events.extend(part.events);
+        Ok(true)
+    }
+
+    fn to_place(&self) -> Option<AttemptId> {
+        self.state.effects().into_iter().find_map(|it| match it {
+            Effect::Place(attempt) => Some(attempt),
+            Effect::Model(_) | Effect::Tool(_) | Effect::Wake(_) => None,
+        })
+    }
+
+    fn place(&mut self, attempt: AttemptId, around: &Around<'_>) -> Input {
+        let mut ask = self.state.ask(attempt).expect("an attempt to be placed can be asked about");
+        ask.constraints = ask.constraints.and(&around.market.constraints);
+        let mut plan = match place(&ask, &around.market.offers, around.seen, around.now) {
+            Ok(plan) => plan,
+            Err(no_offer) => return Input::NotPlaced { attempt, no_offer },
+        };
+        // What is sent depends on the plan (its output limit), so it is built as if the plan held already.
+        let letter = self.letter(attempt, &plan.offer, plan.max_output_tokens, around.market);
+        if let Ok(prepared) = &letter.prepared {
+            plan.prefix = prepared.prefix.clone();
+            plan.left_behind = prepared.left_behind.clone();
+        }
+        self.prepared.insert(attempt, letter);
+        Input::Placed { attempt, plan }
+    }
+
+    fn letter(
+        &self,
+        attempt: AttemptId,
+        offer: &str,
+        max_output_tokens: Option<u64>,
+        market: &Market,
+    ) -> Letter {
+        write(&self.state, attempt, offer, max_output_tokens, market).expect("placement chose an offer it was given, of a provider that is there")
+    }
+}
+
+/// The request of an attempt for the offer of its plan; `None` if the offer is not there any more.
+pub(crate) fn write(
+    state: &Session,
+    attempt: AttemptId,
+    offer: &str,
+    max_output_tokens: Option<u64>,
+    market: &Market,
+) -> Option<Letter> {
+    let offer = market.offers.get(offer)?;
+    let model = market.models.get(&offer.provider)?;
+    let prepared = match state.request(attempt) {
+        Some(mut request) => {
+            request.max_output_tokens = max_output_tokens;
+            model.prepare(offer, &request)
+        }
+        None => Err(Failure {
+            class: FailureClass::Invalid,
+            message: "there is nothing to ask".to_owned(),
+            status: None,
+            code: None,
+            retry_after_ms: None,
+        }),
+    };
+    Some(Letter { offer: offer.clone(), model: Arc::clone(model), prepared })
+}

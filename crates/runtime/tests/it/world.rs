@@ -1,0 +1,363 @@
+//! A host and what surrounds it: models that say what they are told to say, tools that count how often they ran.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use everstate_kernel::agent::{Agent, Limits};
+use everstate_kernel::delta::{Delta, Finish, Opening, Piece, ReplyEnd};
+use everstate_kernel::event::Event;
+use everstate_kernel::ids::{AttemptId, CallId, Millis, SessionId, TurnNo};
+use everstate_kernel::input::{
+    Begin, Caller, Calls, Create, Failure, FailureClass, Input, NewItem, TurnTerms, Visible, WhenBusy,
+};
+use everstate_kernel::item::{Body, Outcome, Part, Role};
+use everstate_kernel::json::Json;
+use everstate_kernel::money::{Price, Usage};
+use everstate_kernel::offer::{Capabilities, Offer, Scope};
+use everstate_kernel::policy::Constraints;
+use everstate_kernel::request::Request;
+use everstate_kernel::tool::{Runs, Safety, ServerTool, Tool, ToolChoice};
+use everstate_placement::offers::Offers;
+use everstate_runtime::host::{Feed, Fed, FeedError, Host, Ports};
+use everstate_runtime::market::Market;
+use everstate_runtime::ports::{Model, Prepared, ReplyStream, ToolReturn, ToolRun, Tools};
+use everstate_runtime::settings::HostSettings;
+use futures_util::stream::{self, StreamExt};
+use serde_json::json;
+
+use crate::clock::TestClock;
+use crate::log::Disk;
+
+pub(crate) const SESSION: SessionId = SessionId(7);
+
+/// Everything that outlives a host.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) clock: TestClock,
+    pub(crate) disk: Disk,
+    pub(crate) outside: Outside,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        let clock = TestClock::default();
+        let disk = Disk::new(&clock);
+        World { outside: Outside::new(&clock, &disk), clock, disk }
+    }
+
+    /// A host that has not started.
+    pub(crate) fn host(&self, no: u32, settings: HostSettings) -> Arc<Host> {
+        let ports = Ports {
+            log: self.disk.of(no),
+            registry: self.disk.of(no),
+            tools: Arc::new(HostOutside { outside: self.outside.clone(), host: no }),
+            clock: Arc::new(self.clock.clone()),
+        };
+        Host::new(ports, self.market(no), settings)
+    }
+
+    pub(crate) async fn started(&self, no: u32) -> Arc<Host> {
+        let host = self.host(no, HostSettings::default());
+        host.start().await.unwrap();
+        host
+    }
+
+    pub(crate) fn market(&self, no: u32) -> Market {
+        let model: Arc<dyn Model> =
+            Arc::new(HostOutside { outside: self.outside.clone(), host: no });
+        Market {
+            offers: Arc::new(Offers::new(vec![offer("one", 1), offer("two", 2)])),
+            models: [("one".to_owned(), Arc::clone(&model)), ("two".to_owned(), model)].into(),
+            constraints: Constraints::default(),
+        }
+    }
+
+    /// Waits until nothing is at work.
+    pub(crate) async fn quiet(&self, host: &Host) {
+        while host.n_live() > 0 {
+            self.clock.pause(10).await;
+        }
+    }
+}
+
+pub(crate) fn offer(provider: &str, price: u64) -> Offer {
+    Offer {
+        id: format!("{provider}/global/m"),
+        model: "m".to_owned(),
+        upstream_model: "m-1".to_owned(),
+        provider: provider.to_owned(),
+        dialect: "chat".to_owned(),
+        scope: Scope::Global,
+        tier: None,
+        price: Price {
+            input: price * 1_000_000,
+            cached: price * 100_000,
+            cache_write: 0,
+            output: price * 4_000_000,
+        },
+        context_tokens: 1_000_000,
+        output_tokens_max: 10_000,
+        can: Capabilities { tools: true, images: true, schema: true, reasoning: true },
+        facts: BTreeMap::new(),
+        crypto_domain: provider.to_owned(),
+        cache_ttl_ms: 300_000,
+    }
+}
+
+// ---- outside -----------------------------------------------------------------------------
+
+/// What models will say and tools will do, and what was asked of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Outside {
+    clock: TestClock,
+    disk: Disk,
+    pub(crate) acts: Arc<Mutex<Acts>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Acts {
+    /// What is said next, one for each request; when there is nothing, `ok`.
+    pub(crate) lines: VecDeque<Line>,
+    /// What tools answer, by name, and after how long; when there is nothing, `ok` at once.
+    pub(crate) tools: BTreeMap<String, (Millis, Outcome)>,
+    pub(crate) sent: Vec<(AttemptId, String)>,
+    pub(crate) n_sending: usize,
+    pub(crate) n_sending_max: usize,
+    pub(crate) ran: Vec<String>,
+    pub(crate) finished: Vec<String>,
+}
+
+/// An answer: pieces, each after a pause.
+pub(crate) type Line = Vec<(Millis, Result<Piece, Failure>)>;
+
+impl Outside {
+    fn new(clock: &TestClock, disk: &Disk) -> Outside {
+        Outside { clock: clock.clone(), disk: disk.clone(), acts: Arc::default() }
+    }
+
+    pub(crate) fn says(&self, line: Line) {
+        self.acts.lock().unwrap().lines.push_back(line);
+    }
+
+    pub(crate) fn tool(&self, name: &str, after_ms: Millis, outcome: Outcome) {
+        self.acts.lock().unwrap().tools.insert(name.to_owned(), (after_ms, outcome));
+    }
+}
+
+pub(crate) fn text(words: &[&str]) -> Line {
+    let mut pieces = vec![open(0, Opening::Message)];
+    pieces.extend(words.iter().map(|it| Piece::Delta(Delta::Text { item: 0, text: (*it).to_owned() })));
+    pieces.push(close(0));
+    pieces.push(end());
+    pieces.into_iter().map(|it| (5, Ok(it))).collect()
+}
+
+pub(crate) fn calls(names: &[&str]) -> Line {
+    let mut pieces = Vec::new();
+    for (item, name) in (0..).zip(names) {
+        pieces.push(open(item, Opening::Call { name: (*name).to_owned() }));
+        pieces.push(Piece::Delta(Delta::Arguments { item, text: "{}".to_owned() }));
+        pieces.push(close(item));
+    }
+    pieces.push(end());
+    pieces.into_iter().map(|it| (5, Ok(it))).collect()
+}
+
+pub(crate) fn fails(class: FailureClass) -> Line {
+    vec![(5, Err(failure(class)))]
+}
+
+pub(crate) fn failure(class: FailureClass) -> Failure {
+    Failure { class, message: "no".to_owned(), status: None, code: None, retry_after_ms: None }
+}
+
+pub(crate) fn open(item: u32, opening: Opening) -> Piece {
+    Piece::Delta(Delta::Open { item, opening, provider_id: None })
+}
+
+pub(crate) fn close(item: u32) -> Piece {
+    Piece::Delta(Delta::Close { item, status: Default::default() })
+}
+
+pub(crate) fn end() -> Piece {
+    let usage = Usage { input: 10, output: 5, ..Usage::default() };
+    Piece::End(ReplyEnd { finish: Finish::Stop, usage, tier: None, provider_id: None, model: None })
+}
+
+/// The same outside as one host reaches it. It knows what must be on the log before it is reached.
+#[derive(Debug)]
+struct HostOutside {
+    outside: Outside,
+    host: u32,
+}
+
+#[async_trait]
+impl Model for HostOutside {
+    fn prepare(&self, offer: &Offer, request: &Request) -> Result<Prepared, Failure> {
+        let body = json!({
+            "session": request.session, "attempt": request.attempt, "offer": offer.id, "items": request.items.len(),
+        });
+        Ok(Prepared {
+            bytes: Bytes::from(body.to_string()),
+            prefix: format!("{:04x}", request.n_prefix),
+            left_behind: Vec::new(),
+        })
+    }
+
+    async fn send(&self, offer: &Offer, prepared: Prepared) -> Result<ReplyStream, Failure> {
+        let body: serde_json::Value = serde_json::from_slice(&prepared.bytes).unwrap();
+        let session: SessionId = serde_json::from_value(body["session"].clone()).unwrap();
+        let attempt: AttemptId = serde_json::from_value(body["attempt"].clone()).unwrap();
+        let Outside { clock, disk, acts } = self.outside.clone();
+        let is_placed = disk.events(session).iter().any(|it| {
+            matches!(it, Event::Placed { attempt: placed, plan } if *placed == attempt && plan.offer == offer.id)
+        });
+        assert!(is_placed, "a prompt left for {} before `Placed` was on the log", offer.id);
+        let is_fenced = disk.stored().fenced.contains(&(self.host, session));
+        assert!(!is_fenced, "host {} asked a model for a session it had lost", self.host);
+        let line = {
+            let mut acts = acts.lock().unwrap();
+            acts.sent.push((attempt, offer.id.clone()));
+            acts.n_sending += 1;
+            acts.n_sending_max = acts.n_sending_max.max(acts.n_sending);
+            acts.lines.pop_front().unwrap_or_else(|| text(&["ok"]))
+        };
+        let quiet = Sending(Some(acts));
+        let pieces = stream::unfold((line.into_iter(), clock, quiet), |mut it| async {
+            let (pause, piece) = it.0.next()?;
+            if pause > 0 {
+                it.1.pause(pause).await;
+            }
+            it.2.spoke();
+            Some((piece, it))
+        });
+        Ok(pieces.boxed())
+    }
+}
+
+/// Counts requests under way without a first word.
+struct Sending(Option<Arc<Mutex<Acts>>>);
+
+impl Sending {
+    fn spoke(&mut self) {
+        if let Some(acts) = self.0.take() {
+            acts.lock().unwrap().n_sending -= 1;
+        }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.spoke();
+    }
+}
+
+#[async_trait]
+impl Tools for HostOutside {
+    async fn run(&self, run: ToolRun) -> ToolReturn {
+        let (session, call) = call_of(&run.key);
+        let Outside { clock, disk, acts } = &self.outside;
+        let is_started = disk
+            .events(session)
+            .iter()
+            .any(|it| matches!(it, Event::ToolStarted { call: started } if *started == call));
+        assert!(is_started, "{} ran before the log said so", run.key);
+        let is_fenced = disk.stored().fenced.contains(&(self.host, session));
+        assert!(!is_fenced, "host {} ran {} for a session it had lost", self.host, run.key);
+        let (pause, outcome) = {
+            let mut acts = acts.lock().unwrap();
+            let is_again = acts.ran.contains(&run.key);
+            assert!(
+                !is_again || run.server.safety != Safety::Neither,
+                "{} must not be run twice, and was",
+                run.key
+            );
+            acts.ran.push(run.key.clone());
+            acts.tools.get(&run.name).copied().unwrap_or((0, Outcome::Ok))
+        };
+        clock.pause(pause).await;
+        acts.lock().unwrap().finished.push(run.key);
+        ToolReturn { outcome, output: vec![Part::text("done")] }
+    }
+}
+
+fn call_of(key: &str) -> (SessionId, CallId) {
+    let (session, call) = key.split_once('/').unwrap();
+    let (turn, n) = call.split_once("/c").unwrap();
+    (session.parse().unwrap(), CallId { turn: turn.parse().unwrap(), n: n.parse().unwrap() })
+}
+
+// ---- inputs ------------------------------------------------------------------------------
+
+pub(crate) fn create(session: SessionId) -> Input {
+    Input::Create(Create {
+        id: session,
+        project: "p".to_owned(),
+        door: "test".to_owned(),
+        named: false,
+        metadata: None,
+        inheritance: None,
+        epoch: 0,
+    })
+}
+
+pub(crate) fn terms() -> TurnTerms {
+    let server = |name: &str, safety, approval| Tool {
+        name: name.to_owned(),
+        description: None,
+        parameters: None,
+        strict: None,
+        runs: Runs::Server(ServerTool {
+            label: "everstate".to_owned(),
+            safety,
+            approval,
+            timeout_ms: 60_000,
+        }),
+        extra: None,
+    };
+    let agent = Agent {
+        model: "m".to_owned(),
+        instructions: None,
+        tools: vec![
+            server("look", Safety::ReadOnly, false),
+            server("book", Safety::Idempotent, false),
+            server("pay", Safety::Neither, false),
+            server("ask", Safety::Neither, true),
+        ],
+        tool_choice: ToolChoice::Auto,
+        ..Agent::default()
+    };
+    TurnTerms {
+        agent: Arc::new(agent),
+        limits: Limits::default(),
+        constraints: Constraints::default(),
+        calls: Calls::Return,
+        visible: Visible::AsItGoes,
+        caller: Caller::Detached,
+        resumable: true,
+        voice: "test/1".to_owned(),
+        echo: Some(Json::of(&json!({}))),
+    }
+}
+
+pub(crate) fn begin(terms: TurnTerms) -> Input {
+    let body = Body::Message { role: Role::User, parts: vec![Part::text("hello")] };
+    Input::Begin(Begin {
+        items: vec![NewItem { body, provider_id: None, extra: None }],
+        answers: Vec::new(),
+        approvals: Vec::new(),
+        terms,
+        when_busy: WhenBusy::Refuse,
+    })
+}
+
+pub(crate) fn key(key: &str) -> Feed {
+    Feed { key: Some(key.to_owned()) }
+}
+
+/// Makes a session and begins a turn in one append.
+pub(crate) async fn say(host: &Host, terms: TurnTerms) -> Result<Fed, FeedError> {
+    host.feed(SESSION, vec![create(SESSION), begin(terms)], Feed::default()).await
+}
