@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use everstate_kernel::delta::{Delta, Fold, Frame};
+use everstate_kernel::delta::{Delta, Frame};
 use everstate_kernel::effect::Effect;
 use everstate_kernel::ids::{AttemptId, Millis, Seq, SessionId};
-use everstate_kernel::input::Input;
+use everstate_kernel::input::{Input, Shown};
 use everstate_kernel::state::{Rejection, Session};
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -26,7 +26,7 @@ use crate::cache::Kept;
 use crate::host::{Fed, FeedError, Inner};
 use crate::hub::News;
 use crate::keep;
-use crate::load::{self, LoadError};
+use crate::load::{self, LoadError, ShownFold};
 use crate::ports::{AppendError, Down, Head, NewRow, Projection, RowKind};
 use crate::table::{Mail, Slot};
 use crate::tail::Told;
@@ -45,7 +45,7 @@ pub(crate) struct Driver {
     /// What placed attempts will send.
     letters: BTreeMap<AttemptId, Letter>,
     /// What was shown of the attempts under way.
-    shown: BTreeMap<AttemptId, Fold>,
+    shown: BTreeMap<AttemptId, ShownFold>,
     /// Outcomes the store has not taken yet, oldest first, and when it is asked again.
     stuck: VecDeque<(Effect, Input)>,
     again_at: Millis,
@@ -181,12 +181,12 @@ impl Driver {
         if self.head.seq == 0 || (self.state.live.epoch == epoch && !is_unclean) {
             return Ok(());
         }
-        let shown = match load::shown(&*self.host.ports.log, self.session, &self.state).await {
+        self.shown = match load::shown(&*self.host.ports.log, self.session, &self.state).await {
             Ok(shown) => shown,
             Err(LoadError::Down(down)) => return Err(Trouble::Down(down)),
             Err(LoadError::Broken(reason)) => return Err(Trouble::Broken(reason)),
         };
-        self.take(vec![Input::Adopted { epoch, shown }], None, Vec::new()).await?;
+        self.take(vec![Input::Adopted { epoch }], None, Vec::new()).await?;
         self.host.table().unclean.remove(&self.session);
         self.read_inbox().await
     }
@@ -200,11 +200,13 @@ impl Driver {
     ) -> Result<Fed, Trouble> {
         let thought = {
             let now = self.host.ports.clock.now().max(self.state.live.last_at);
+            let shown: Vec<Shown> = self.shown.iter().map(|(&id, it)| it.cut(id)).collect();
             let around = Around {
                 now,
                 seq: self.head.seq + 1,
                 market: &self.host.market(),
                 seen: &self.host.health.seen(now),
+                shown: &shown,
                 placing: !self.is_holding_back(),
             };
             think(&self.state, inputs, &around).map_err(|stop| match stop {
@@ -226,9 +228,9 @@ impl Driver {
         self.bytes += n_bytes;
         self.slot.view.set(Arc::clone(&self.state));
         let append = Arc::new(thought.append);
-        self.host.hub.tell(self.session, append.seq - 1, || {
-            News::Told(Told::Append(Arc::clone(&append)))
-        });
+        self.host
+            .hub
+            .tell(self.session, append.seq - 1, || News::Told(Told::Append(Arc::clone(&append))));
         self.snapshot_sometimes();
         Ok(Fed { seq: append.seq, events: append.events.clone() })
     }
@@ -272,19 +274,15 @@ impl Driver {
             return Ok(());
         }
         let frame = Frame { attempt, deltas };
-        let fold = |shown: &mut BTreeMap<AttemptId, Fold>, frame: &Frame| {
-            let fold = shown.entry(attempt).or_default();
-            frame.deltas.iter().for_each(|it| fold.push(it));
-        };
         if turn.terms.resumable {
             let now = self.host.ports.clock.now().max(self.state.live.last_at);
             let body = serde_json::to_vec(&frame).expect("a frame has a JSON form");
             self.land(RowKind::Frame, now, Bytes::from(body), None, Vec::new(), None).await?;
-            fold(&mut self.shown, &frame);
+            self.shown.entry(attempt).or_default().push(&frame);
             let (seq, frame) = (self.head.seq, Arc::new(frame));
             self.host.hub.tell(self.session, seq - 1, || News::Told(Told::Frame { seq, frame }));
         } else {
-            fold(&mut self.shown, &frame);
+            self.shown.entry(attempt).or_default().push(&frame);
             let frame = Arc::new(frame);
             self.host.hub.tell(self.session, self.head.seq, || News::Told(Told::Shown(frame)));
         }

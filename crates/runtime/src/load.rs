@@ -52,8 +52,9 @@ pub(crate) async fn load(log: &dyn Log, session: SessionId) -> Result<Option<Loa
             }
             head.hash = row.hash;
             bytes += row.body.len() as u64;
-            let append = Append::decode(row.seq, &row.body)
-                .map_err(|err| LoadError::Broken(format!("row {} is unreadable: {err}", row.seq)))?;
+            let append = Append::decode(row.seq, &row.body).map_err(|err| {
+                LoadError::Broken(format!("row {} is unreadable: {err}", row.seq))
+            })?;
             if let Some(foreign) = foreign(&append) {
                 return Err(LoadError::Broken(format!(
                     "row {} holds `{foreign}`, which this release does not know; run a later one",
@@ -64,21 +65,13 @@ pub(crate) async fn load(log: &dyn Log, session: SessionId) -> Result<Option<Loa
             since_snapshot += 1;
         }
         if n_rows < PAGE {
-            return Ok((head.seq > 0).then_some(Loaded {
-                state,
-                head,
-                since_snapshot,
-                bytes,
-            }));
+            return Ok((head.seq > 0).then_some(Loaded { state, head, since_snapshot, bytes }));
         }
     }
 }
 
 /// A snapshot is a cache: one that cannot be read is as good as none.
-async fn snapshot(
-    log: &dyn Log,
-    session: SessionId,
-) -> Result<Option<(Session, Head, u64)>, Down> {
+async fn snapshot(log: &dyn Log, session: SessionId) -> Result<Option<(Session, Head, u64)>, Down> {
     let Some((head, body)) = log.snapshot(session).await? else { return Ok(None) };
     match serde_json::from_slice::<Session>(&body) {
         Ok(state) if state.head <= head.seq && state.id() == Some(session) => {
@@ -111,15 +104,13 @@ pub(crate) async fn shown(
     log: &dyn Log,
     session: SessionId,
     state: &Session,
-) -> Result<Vec<Shown>, LoadError> {
-    let Some(turn) = state.live.turn.as_ref().filter(|it| it.terms.resumable) else {
-        return Ok(Vec::new());
+) -> Result<BTreeMap<AttemptId, ShownFold>, LoadError> {
+    let mut folds: BTreeMap<AttemptId, ShownFold> = BTreeMap::new();
+    let turn = state.live.turn.as_ref();
+    let Some(turn) = turn.filter(|it| it.terms.resumable && !it.attempts.is_empty()) else {
+        return Ok(folds);
     };
-    if turn.attempts.is_empty() {
-        return Ok(Vec::new());
-    }
     let started = state.transcript.turns.get(&turn.no).map_or(0, |it| it.started);
-    let mut folds: BTreeMap<AttemptId, (Fold, u64)> = BTreeMap::new();
     let mut last: Seq = started;
     loop {
         let rows = log.read(session, last, PAGE).await?;
@@ -129,22 +120,34 @@ pub(crate) async fn shown(
             if row.kind == RowKind::Events {
                 continue;
             }
-            let frame: Frame = serde_json::from_slice(&row.body)
-                .map_err(|err| LoadError::Broken(format!("frame {} is unreadable: {err}", row.seq)))?;
+            let frame: Frame = serde_json::from_slice(&row.body).map_err(|err| {
+                LoadError::Broken(format!("frame {} is unreadable: {err}", row.seq))
+            })?;
             if state.live.attempt(frame.attempt).is_some() {
-                let (fold, n_frames) = folds.entry(frame.attempt).or_default();
-                frame.deltas.iter().for_each(|it| fold.push(it));
-                *n_frames += 1;
+                folds.entry(frame.attempt).or_default().push(&frame);
             }
         }
         if n_rows < PAGE {
-            break;
+            return Ok(folds);
         }
     }
-    let shown = |(attempt, (fold, frames)): (_, (Fold, u64))| Shown {
-        attempt,
-        outputs: fold.cut(),
-        frames,
-    };
-    Ok(folds.into_iter().map(shown).collect())
+}
+
+/// What was shown of one attempt.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ShownFold {
+    fold: Fold,
+    n_frames: u64,
+}
+
+impl ShownFold {
+    pub(crate) fn push(&mut self, frame: &Frame) {
+        frame.deltas.iter().for_each(|it| self.fold.push(it));
+        self.n_frames += 1;
+    }
+
+    /// As if the attempt ended here.
+    pub(crate) fn cut(&self, attempt: AttemptId) -> Shown {
+        Shown { attempt, outputs: self.fold.clone().cut(), frames: self.n_frames }
+    }
 }

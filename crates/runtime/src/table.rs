@@ -49,15 +49,26 @@ impl View {
 /// What a driver can be told.
 #[derive(Debug)]
 pub(crate) enum Mail {
-    Feed { inputs: Vec<Input>, key: Option<String>, reply: oneshot::Sender<Result<Fed, FeedError>> },
+    Feed {
+        inputs: Vec<Input>,
+        key: Option<String>,
+        reply: oneshot::Sender<Result<Fed, FeedError>>,
+    },
     /// Load the session, and adopt it if it is not ours yet.
-    Adopt { reply: oneshot::Sender<Result<(), Down>> },
+    Adopt {
+        reply: oneshot::Sender<Result<(), Down>>,
+    },
     /// Its time may have come.
     Tick,
     /// Something was posted.
     Inbox,
-    Erase { items: Vec<ItemId>, reply: oneshot::Sender<Result<Fed, FeedError>> },
-    Delete { reply: oneshot::Sender<Result<(), Down>> },
+    Erase {
+        items: Vec<ItemId>,
+        reply: oneshot::Sender<Result<Fed, FeedError>>,
+    },
+    Delete {
+        reply: oneshot::Sender<Result<(), Down>>,
+    },
     /// The host is shutting down: start nothing for turns that can wait.
     Drain,
     /// The wait is over: end what has a caller, leave the rest to the next owner.
@@ -65,8 +76,18 @@ pub(crate) enum Mail {
 
     // From its own workers.
     /// To be shown; answered when it was.
-    Frames { attempt: AttemptId, deltas: Vec<Delta>, reply: oneshot::Sender<Result<(), Down>> },
+    Frames {
+        attempt: AttemptId,
+        deltas: Vec<Delta>,
+        reply: oneshot::Sender<Result<(), Down>>,
+    },
     /// May it speak? Answered `true` if this attempt is the one that is shown.
-    Spoke { attempt: AttemptId, reply: oneshot::Sender<Result<bool, Down>> },
-    Done { effect: Effect, input: Input },
+    Spoke {
+        attempt: AttemptId,
+        reply: oneshot::Sender<Result<bool, Down>>,
+    },
+    Done {
+        effect: Effect,
+        input: Input,
+    },
 }

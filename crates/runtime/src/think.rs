@@ -10,7 +10,7 @@ use std::sync::Arc;
 use everstate_kernel::effect::Effect;
 use everstate_kernel::event::Append;
 use everstate_kernel::ids::{AttemptId, Millis, Seq};
-use everstate_kernel::input::{Failure, FailureClass, Input};
+use everstate_kernel::input::{Failure, FailureClass, Input, Shown};
 use everstate_kernel::offer::Offer;
 use everstate_kernel::plan::Observations;
 use everstate_kernel::state::{Rejection, Session};
@@ -31,6 +31,8 @@ pub(crate) struct Around<'a> {
     pub(crate) seq: Seq,
     pub(crate) market: &'a Market,
     pub(crate) seen: &'a Observations,
+    /// What was shown so far of the attempts under way.
+    pub(crate) shown: &'a [Shown],
     /// Are new attempts placed?
     pub(crate) placing: bool,
 }
@@ -67,20 +69,16 @@ pub(crate) fn think(
         .unwrap_or_else(|panic| Err(Stop::Panicked(panic_text(&*panic))))
 }
 
-fn decide_all(
-    state: &Session,
-    inputs: Vec<Input>,
-    around: &Around<'_>,
-) -> Result<Thought, Stop> {
+fn decide_all(state: &Session, inputs: Vec<Input>, around: &Around<'_>) -> Result<Thought, Stop> {
     let append = Append { seq: around.seq, at: around.now, events: Vec::new() };
     let mut thought = Thought { state: state.clone(), append, prepared: BTreeMap::new() };
     for input in inputs {
-        thought.take(input)?;
+        thought.take(input, around)?;
     }
     for _ in 0..PLACINGS_MAX {
         let Some(attempt) = thought.to_place().filter(|_| around.placing) else { break };
         let input = thought.place(attempt, around);
-        if !thought.take(input)? {
+        if !thought.take(input, around)? {
             break;
         }
     }
@@ -89,8 +87,8 @@ fn decide_all(
 
 impl Thought {
     /// Decides one input on top of the others; `false` if nothing followed.
-    fn take(&mut self, input: Input) -> Result<bool, Stop> {
-        let events = self.state.decide(input, self.append.at).map_err(Stop::Rejected)?;
+    fn take(&mut self, input: Input, around: &Around<'_>) -> Result<bool, Stop> {
+        let events = self.state.decide(input, around.shown, around.now).map_err(Stop::Rejected)?;
         if events.is_empty() {
             return Ok(false);
         }
@@ -131,7 +129,8 @@ impl Thought {
         max_output_tokens: Option<u64>,
         market: &Market,
     ) -> Letter {
-        write(&self.state, attempt, offer, max_output_tokens, market).expect("placement chose an offer it was given, of a provider that is there")
+        write(&self.state, attempt, offer, max_output_tokens, market)
+            .expect("placement chose an offer it was given, of a provider that is there")
     }
 }
 

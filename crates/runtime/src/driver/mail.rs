@@ -119,10 +119,7 @@ impl Driver {
         shrug(taken)
     }
 
-    async fn done(&mut self, effect: Effect, mut input: Input) -> Result<(), Leave> {
-        if let Input::AttemptFailed { attempt, shown, .. } = &mut input {
-            *shown = self.shown.get(attempt).cloned().unwrap_or_default().cut();
-        }
+    async fn done(&mut self, effect: Effect, input: Input) -> Result<(), Leave> {
         self.stuck.push_back((effect, input));
         match self.stuck.len() {
             1 => self.settle_stuck().await,
@@ -201,9 +198,8 @@ impl Driver {
             _ => None,
         });
         let gone: BTreeSet<ItemId> = erased.chain(told.copied()).collect();
-        let redact = move |kind, seq, body: &[u8]| {
-            erase::redact(kind == RowKind::Frame, seq, body, &gone)
-        };
+        let redact =
+            move |kind, seq, body: &[u8]| erase::redact(kind == RowKind::Frame, seq, body, &gone);
         self.host.ports.log.erase(self.session, Box::new(redact)).await.map_err(Trouble::Down)?;
         Ok(fed)
     }

@@ -168,5 +168,5 @@ fn offer_is_gone(attempt: AttemptId) -> Input {
         code: None,
         retry_after_ms: None,
     };
-    Input::AttemptFailed { attempt, failure, shown: Vec::new() }
+    Input::AttemptFailed { attempt, failure }
 }

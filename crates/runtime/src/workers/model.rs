@@ -204,8 +204,7 @@ impl Talk<'_> {
         let bytes = std::mem::take(&mut self.held_bytes);
         let since = self.held_since.take().filter(|_| self.again_ms > AGAIN_MS).unwrap_or(now);
         self.has_spoken = true;
-        let frames =
-            Mail::Frames { attempt: self.work.attempt, deltas: deltas.clone(), reply };
+        let frames = Mail::Frames { attempt: self.work.attempt, deltas: deltas.clone(), reply };
         self.work.mail.send(frames).map_err(|_| nobody())?;
         Ok(OnItsWay { deltas, bytes, shown, since })
     }
@@ -267,8 +266,7 @@ fn weight(delta: &Delta) -> usize {
 }
 
 fn failed(attempt: AttemptId, failure: Failure) -> Input {
-    // What was shown is the driver's to say: it is the one who showed it.
-    Input::AttemptFailed { attempt, failure, shown: Vec::new() }
+    Input::AttemptFailed { attempt, failure }
 }
 
 fn broken(message: &str) -> Failure {

@@ -22,13 +22,18 @@ fn check(lines: Vec<Line>, story: Expect) {
 
 #[test]
 fn a_turn_runs_to_its_end() {
-    check(vec![text(&["good", " morning"])], expect![[r#"
+    check(
+        vec![text(&["good", " morning"])],
+        expect![[r#"
         1 created owned turn_started step_started attempt_opened placed
         2 frame of 1.1#1, 1 deltas
         3 frame of 1.1#1, 3 deltas
         4 replied turn_ended
-    "#]]);
-    check(vec![calls(&["look", "pay"]), text(&["done"])], expect![[r#"
+    "#]],
+    );
+    check(
+        vec![calls(&["look", "pay"]), text(&["done"])],
+        expect![[r#"
         1 created owned turn_started step_started attempt_opened placed
         2 frame of 1.1#1, 1 deltas
         3 frame of 1.1#1, 5 deltas
@@ -38,14 +43,18 @@ fn a_turn_runs_to_its_end() {
         7 frame of 1.2#1, 1 deltas
         8 frame of 1.2#1, 2 deltas
         9 replied turn_ended
-    "#]]);
-    check(vec![fails(FailureClass::Overloaded), text(&["done"])], expect![[r#"
+    "#]],
+    );
+    check(
+        vec![fails(FailureClass::Overloaded), text(&["done"])],
+        expect![[r#"
         1 created owned turn_started step_started attempt_opened placed
         2 attempt_failed attempt_opened placed
         3 frame of 1.1#2, 1 deltas
         4 frame of 1.1#2, 2 deltas
         5 replied turn_ended
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -11,8 +11,8 @@ use everstate_kernel::event::{Append, Event};
 use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_kernel::state::Session;
 use everstate_runtime::ports::{
-    AppendError, Document, Down, Head, Landed, ListKey, Listed, Log, NewRow, PostOutcome, Posted, Projection, Put,
-    PutError, Redact, Registry, Row, RowKind, Verdict,
+    AppendError, Document, Down, Head, Landed, ListKey, Listed, Log, NewRow, PostOutcome, Posted,
+    Projection, Put, PutError, Redact, Registry, Row, RowKind, Verdict,
 };
 
 use crate::clock::TestClock;

@@ -10,7 +10,8 @@ use everstate_kernel::delta::{Delta, Finish, Opening, Piece, ReplyEnd};
 use everstate_kernel::event::Event;
 use everstate_kernel::ids::{AttemptId, CallId, Millis, SessionId, TurnNo};
 use everstate_kernel::input::{
-    Begin, Caller, Calls, Create, Failure, FailureClass, Input, NewItem, TurnTerms, Visible, WhenBusy,
+    Begin, Caller, Calls, Create, Failure, FailureClass, Input, NewItem, TurnTerms, Visible,
+    WhenBusy,
 };
 use everstate_kernel::item::{Body, Outcome, Part, Role};
 use everstate_kernel::json::Json;
@@ -20,7 +21,7 @@ use everstate_kernel::policy::Constraints;
 use everstate_kernel::request::Request;
 use everstate_kernel::tool::{Runs, Safety, ServerTool, Tool, ToolChoice};
 use everstate_placement::offers::Offers;
-use everstate_runtime::host::{Feed, Fed, FeedError, Host, Ports};
+use everstate_runtime::host::{Fed, Feed, FeedError, Host, Ports};
 use everstate_runtime::market::Market;
 use everstate_runtime::ports::{Model, Prepared, ReplyStream, ToolReturn, ToolRun, Tools};
 use everstate_runtime::settings::HostSettings;
@@ -148,7 +149,9 @@ impl Outside {
 
 pub(crate) fn text(words: &[&str]) -> Line {
     let mut pieces = vec![open(0, Opening::Message)];
-    pieces.extend(words.iter().map(|it| Piece::Delta(Delta::Text { item: 0, text: (*it).to_owned() })));
+    pieces.extend(
+        words.iter().map(|it| Piece::Delta(Delta::Text { item: 0, text: (*it).to_owned() })),
+    );
     pieces.push(close(0));
     pieces.push(end());
     pieces.into_iter().map(|it| (5, Ok(it))).collect()
