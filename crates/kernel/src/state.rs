@@ -76,13 +76,16 @@ pub struct Live {
     pub next_call: u32,
     pub turn: Option<Turn>,
     /// Calls without a result. Of an ended turn, only those its mode leaves to the next.
+    #[serde(with = "crate::json::pairs")]
     pub calls: BTreeMap<CallId, Call>,
     /// Calls that may have run and have no end yet. Known by name alone, so that it outlives the erasing of a call.
     pub started: BTreeSet<CallId>,
     /// Calls that had started and were closed before their outcome was known: it may still be learned.
+    #[serde(with = "crate::json::pairs")]
     pub doubts: BTreeMap<CallId, Doubt>,
     pub spent: Micros,
     /// Money held for attempts under way.
+    #[serde(with = "crate::json::pairs")]
     pub reserved: BTreeMap<AttemptId, Micros>,
     pub warm: Option<Warm>,
     pub parked: Option<String>,
