@@ -1,0 +1,1 @@
+pub const REVISION: &str = "responses/1";
