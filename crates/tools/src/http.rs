@@ -238,7 +238,7 @@ impl HttpTool {
         };
         let bad = |it: BadArgument| format!("Nothing was sent, because of an argument: {it}");
         let mut url = self.template.fill(&arguments).map_err(bad)?;
-        self.template.names().for_each(|it| drop(arguments.remove(it)));
+        arguments.retain(|name, _| self.template.names().all(|it| it != name));
         if let Some(name) = arguments.keys().find(|it| self.template.sets(it)) {
             return Err(bad(BadArgument(format!("`{name}` is set by the tool itself"))));
         }

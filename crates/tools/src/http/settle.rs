@@ -138,7 +138,8 @@ impl Tries {
 fn usable(reply: &Reply, output: Option<&Schema>) -> Result<String, String> {
     let binary = || "it is neither JSON nor text".to_owned();
     let text = std::str::from_utf8(&reply.body).map_err(|_| binary())?;
-    if text.contains('\0') || reply.headers.contains_key(header::CONTENT_ENCODING) {
+    let encoding = reply.headers.get(header::CONTENT_ENCODING);
+    if text.contains('\0') || encoding.is_some_and(|it| it != "identity") {
         return Err(binary());
     }
     if let Some(schema) = output {

@@ -60,7 +60,7 @@ const ARGUMENTS: &str = r#"{"order": "A 7", "amount": 5}"#;
 
 #[tokio::test]
 async fn a_call_is_one_request() {
-    let service = Service::start(async |_, _| answer(201, r#"{"refund": 1}"#)).await;
+    let service = Service::start(|_, _| answer(201, r#"{"refund": 1}"#)).await;
     let returned = call(refund(&service.url, "neither"), ARGUMENTS).await;
     assert_eq!(returned, (Outcome::Ok, r#"{"refund": 1}"#.to_owned()));
     let [asked] = service.asked().try_into().expect("one request");
@@ -74,7 +74,7 @@ async fn a_call_is_one_request() {
 
 #[tokio::test]
 async fn arguments_of_a_get_go_into_the_query() {
-    let service = Service::start(async |_, _| answer(200, "")).await;
+    let service = Service::start(|_, _| answer(200, "")).await;
     let tool = json!({
         "name": "search",
         "method": "GET",
@@ -105,7 +105,7 @@ async fn arguments_of_a_get_go_into_the_query() {
 
 #[tokio::test]
 async fn wrong_arguments_are_told_to_the_model_and_nothing_is_sent() {
-    let service = Service::start(async |_, _| answer(200, "")).await;
+    let service = Service::start(|_, _| answer(200, "")).await;
     let cases = [
         (r#"{"order": "A"}"#, "amount"),
         (r#"{"order": "A", "amount": 0}"#, "at /amount"),
@@ -125,11 +125,7 @@ async fn wrong_arguments_are_told_to_the_model_and_nothing_is_sent() {
 }
 
 /// What a tool of each safety makes of an answer, and how often it asks: read_only, idempotent, neither.
-async fn check<F, R>(answer: F, expected: [(Outcome, usize); 3])
-where
-    F: Fn(usize, service::Asked) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = axum::http::Response<axum::body::Body>> + Send,
-{
+async fn check(answer: impl service::Answer + Clone, expected: [(Outcome, usize); 3]) {
     for (safety, expected) in ["read_only", "idempotent", "neither"].into_iter().zip(expected) {
         let service = Service::start(answer.clone()).await;
         let (outcome, text) = call(refund(&service.url, safety), ARGUMENTS).await;
@@ -142,31 +138,31 @@ where
 #[tokio::test]
 async fn a_no_is_a_no() {
     for status in [307, 308, 400, 401, 404, 408, 409, 422, 425, 429, 501] {
-        check(async move |_, _| answer(status, "no"), [(Outcome::Failed, 1); 3]).await;
+        check(move |_, _| answer(status, "no"), [(Outcome::Failed, 1); 3]).await;
     }
 }
 
 #[tokio::test]
 async fn doubt_is_said_aloud() {
     let expected = [(Outcome::Failed, 3), (Outcome::Unknown, 3), (Outcome::Unknown, 1)];
-    check(async |_, _| answer(500, "oops"), expected).await;
-    check(async |_, _| broken(200), expected).await;
+    check(|_, _| answer(500, "oops"), expected).await;
+    check(|_, _| broken(200), expected).await;
     let once = [(Outcome::Failed, 1), (Outcome::Unknown, 1), (Outcome::Unknown, 1)];
-    check(async |_, _| redirect(303, "/elsewhere"), once).await;
+    check(|_, _| redirect(303, "/elsewhere"), once).await;
 }
 
 #[tokio::test]
 async fn what_is_safe_to_repeat_is_repeated() {
     let expected = [(Outcome::Ok, 2), (Outcome::Ok, 2), (Outcome::Unknown, 1)];
-    check(async |n, _| answer(if n == 0 { 503 } else { 200 }, "done"), expected).await;
+    check(|n, _| answer(if n == 0 { 503 } else { 200 }, "done"), expected).await;
     // The first may have been done: a no to the second does not say it was not.
     let expected = [(Outcome::Failed, 2), (Outcome::Unknown, 2), (Outcome::Unknown, 1)];
-    check(async |n, _| answer(if n == 0 { 503 } else { 409 }, "?"), expected).await;
+    check(|n, _| answer(if n == 0 { 503 } else { 409 }, "?"), expected).await;
 }
 
 #[tokio::test]
 async fn the_more_careful_safety_counts() {
-    let service = Service::start(async |_, _| answer(500, "oops")).await;
+    let service = Service::start(|_, _| answer(500, "oops")).await;
     let tool = refund(&service.url, "idempotent");
     let careful = |it: &mut ServerTool| it.safety = Safety::Neither;
     let (outcome, _) = call_as(tool, ARGUMENTS, careful).await;
@@ -177,7 +173,7 @@ async fn the_more_careful_safety_counts() {
 async fn without_an_answer_it_counts_whether_anything_was_sent() {
     let nobody = service::nobody().await;
     let closes = service::closes().await;
-    let silent = Service::start(async |_, _| std::future::pending().await).await;
+    let silent = Service::silent().await;
     let cases = [
         ("read_only", [Outcome::Failed, Outcome::Failed, Outcome::Failed]),
         ("idempotent", [Outcome::Failed, Outcome::Unknown, Outcome::Unknown]),
@@ -202,10 +198,10 @@ async fn without_an_answer_it_counts_whether_anything_was_sent() {
 #[tokio::test]
 async fn an_answer_that_cannot_be_used_does_not_undo_what_was_done() {
     let expected = [(Outcome::Failed, 1), (Outcome::Ok, 1), (Outcome::Ok, 1)];
-    check(async |_, _| answer(200, vec![0xff, 0xfe]), expected).await;
-    check(async |_, _| answer(200, vec![b'x'; (1 << 20) + 1]), expected).await;
+    check(|_, _| answer(200, vec![0xff, 0xfe]), expected).await;
+    check(|_, _| answer(200, vec![b'x'; (1 << 20) + 1]), expected).await;
 
-    let service = Service::start(async |_, _| answer(200, r#"{"refund": "one"}"#)).await;
+    let service = Service::start(|_, _| answer(200, r#"{"refund": "one"}"#)).await;
     for (safety, expected) in [("read_only", Outcome::Failed), ("neither", Outcome::Ok)] {
         let mut tool = refund(&service.url, safety);
         tool["output"] = json!({"properties": {"refund": {"type": "integer"}}});
@@ -218,7 +214,7 @@ async fn an_answer_that_cannot_be_used_does_not_undo_what_was_done() {
 #[tokio::test]
 async fn a_secret_that_comes_back_is_not_for_the_model() {
     for status in [200, 400, 500] {
-        let service = Service::start(async move |_, asked| {
+        let service = Service::start(move |_, asked| {
             answer(status, format!("you sent {:?}", asked.header("authorization")))
         })
         .await;

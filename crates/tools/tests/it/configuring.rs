@@ -17,7 +17,9 @@ fn a_tool_is_declared_as_a_turn_knows_it() {
     ]);
     let declared: Vec<String> =
         toolbox.declared().iter().map(|it| Json::of(it).text().to_owned()).collect();
-    expect![[""]].assert_eq(&declared.join("\n"));
+    expect![[r#"
+        {"name":"look","parameters":{"type":"object","properties":{},"additionalProperties":false},"runs":{"server":{"label":"everstate","safety":"read_only","approval":false,"timeout_ms":4500}}}
+        {"name":"pay","description":"Pays.","parameters":{"type":"object","properties":{"order":{"type":"string"}},"required":["order"],"additionalProperties":false},"runs":{"server":{"label":"everstate","safety":"neither","approval":true,"timeout_ms":2000}}}"#]].assert_eq(&declared.join("\n"));
 }
 
 #[test]
@@ -34,19 +36,82 @@ fn a_section_that_is_wrong_says_so() {
         let wrong = Toolbox::from_config(sections, &SecretRef::resolve).expect_err("it is wrong");
         expected.assert_eq(&wrong.to_string());
     };
-    check(json!({"name": "a b"}), expect![[""]]);
-    check(json!({"kind": "shell"}), expect![[""]]);
-    check(json!({"method": "TRACE"}), expect![[""]]);
-    check(json!({"url": "https://{host}/"}), expect![[""]]);
-    check(json!({"colour": "red"}), expect![[""]]);
-    check(json!({"safety": "safe"}), expect![[""]]);
-    check(json!({"timeout_ms": 0}), expect![[""]]);
-    check(json!({"headers": {"Authorization": "Bearer sk-1234"}}), expect![[""]]);
-    check(json!({"headers": {"Authorization": "env:EVERSTATE_NOT_SET"}}), expect![[""]]);
-    check(json!({"parameters": {"type": "object"}}), expect![[""]]);
-    check(json!({"parameters": {"type": "object", "properties": {"order": {}}}}), expect![[""]]);
-    check(json!({"parameters": {"type": "string"}}), expect![[""]]);
-    check(json!({"output": {"$ref": "https://example.com/schema.json"}}), expect![[""]]);
+    check(
+        json!({"name": "a b"}),
+        expect![
+            "tool 1 (`a b`) cannot be used: a tool needs a name of 1 to 64 letters, digits, `_` and `-`"
+        ],
+    );
+    check(
+        json!({"kind": "shell"}),
+        expect![[
+            r#"tool 1 (`pay`) cannot be used: there is no kind of tool "shell"; there are: http"#
+        ]],
+    );
+    check(
+        json!({"method": "TRACE"}),
+        expect![
+            "tool 1 (`pay`) cannot be used: method `TRACE`: use GET, POST, PUT, PATCH or DELETE"
+        ],
+    );
+    check(
+        json!({"url": "https://{host}/"}),
+        expect![
+            "tool 1 (`pay`) cannot be used: url: an argument may not be part of its host or port"
+        ],
+    );
+    check(
+        json!({"colour": "red"}),
+        expect![
+            "tool 1 (`pay`) cannot be used: unknown field `colour`, expected one of `name`, `description`, `method`, `url`, `headers`, `parameters`, `output`, `timeout_ms`, `safety`, `approval`, `allow_private`, `answer_max_bytes`"
+        ],
+    );
+    check(
+        json!({"safety": "safe"}),
+        expect![
+            "tool 1 (`pay`) cannot be used: unknown variant `safe`, expected one of `read_only`, `idempotent`, `neither`"
+        ],
+    );
+    check(
+        json!({"timeout_ms": 0}),
+        expect!["tool 1 (`pay`) cannot be used: timeout_ms: use 1 to 3600000"],
+    );
+    check(
+        json!({"headers": {"Authorization": "Bearer sk-1234"}}),
+        expect![
+            "tool 1 (`pay`) cannot be used: the header `Authorization`: a secret does not belong into a configuration file, where it is copied and shown: put it into an environment variable or a file, and write `env:NAME` or `file:PATH`"
+        ],
+    );
+    check(
+        json!({"headers": {"Authorization": "env:EVERSTATE_NOT_SET"}}),
+        expect![
+            "tool 1 (`pay`) cannot be used: the header `Authorization`: the environment variable `EVERSTATE_NOT_SET` is not set or is empty: set it before starting"
+        ],
+    );
+    check(
+        json!({"parameters": {"type": "object"}}),
+        expect![
+            "tool 1 (`pay`) cannot be used: url: `{order}` is not among the properties of `parameters`"
+        ],
+    );
+    check(
+        json!({"parameters": {"type": "object", "properties": {"order": {}}}}),
+        expect![
+            "tool 1 (`pay`) cannot be used: url: `{order}` is in the path, so `parameters` must require it"
+        ],
+    );
+    check(
+        json!({"parameters": {"type": "string"}}),
+        expect![[
+            r#"tool 1 (`pay`) cannot be used: parameters: the arguments are an object, write `type = "object"`"#
+        ]],
+    );
+    check(
+        json!({"output": {"$ref": "https://example.com/schema.json"}}),
+        expect![
+            "tool 1 (`pay`) cannot be used: output: Resource 'https://example.com/schema.json' is not present in a registry and retrieving it failed: Retrieval is disabled, cannot fetch https://example.com/schema.json"
+        ],
+    );
 }
 
 #[test]

@@ -26,13 +26,22 @@ impl Asked {
     }
 }
 
+/// Gets the number of the request, from 0.
+pub(crate) trait Answer: Fn(usize, Asked) -> Response<Body> + Send + Sync + 'static {}
+
+impl<F: Fn(usize, Asked) -> Response<Body> + Send + Sync + 'static> Answer for F {}
+
 impl Service {
-    /// `answer` gets the number of the request, from 0.
-    pub(crate) async fn start<F, R>(answer: F) -> Service
-    where
-        F: Fn(usize, Asked) -> R + Clone + Send + Sync + 'static,
-        R: Future<Output = Response<Body>> + Send,
-    {
+    pub(crate) async fn start(answer: impl Answer) -> Service {
+        Service::serve(Some(Arc::new(answer))).await
+    }
+
+    /// Takes every request and never answers.
+    pub(crate) async fn silent() -> Service {
+        Service::serve(None).await
+    }
+
+    async fn serve(answer: Option<Arc<dyn Answer>>) -> Service {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -52,7 +61,10 @@ impl Service {
                     memory.push(asked.clone());
                     memory.len() - 1
                 };
-                answer(n, asked).await
+                match answer {
+                    Some(answer) => answer(n, asked),
+                    None => std::future::pending().await,
+                }
             }
         });
         tokio::spawn(async move { axum::serve(listener, router).await });

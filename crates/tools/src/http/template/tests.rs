@@ -1,3 +1,5 @@
+use percent_encoding::percent_decode_str;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::Template;
@@ -75,4 +77,30 @@ fn it_knows_its_arguments() {
     assert_eq!(template.names().collect::<Vec<_>>(), ["x", "z", "q"]);
     assert_eq!(template.in_path().collect::<Vec<_>>(), ["x", "z"]);
     assert!(template.sets("fixed") && template.sets("q") && !template.sets("x"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_argument_changes_where_it_goes(
+        order in prop_oneof![any::<String>(), "[./\\\\%2eEfF?#@:&;a]{0,8}"],
+        query in any::<String>(),
+    ) {
+        let template = "https://bank.example:8443/refunds/{order}/pay?a=1&q={q}";
+        let template = Template::parse(template).expect("valid");
+        let arguments = json!({"order": order, "q": query});
+        if let Ok(url) = template.fill(arguments.as_object().expect("an object")) {
+            prop_assert_eq!(url.origin().ascii_serialization(), "https://bank.example:8443");
+            let path: Vec<String> = url
+                .path_segments()
+                .expect("it has a path")
+                .map(|it| percent_decode_str(it).decode_utf8_lossy().into_owned())
+                .collect();
+            prop_assert_eq!(path, ["refunds", order.as_str(), "pay"]);
+            let pairs: Vec<_> = url.query_pairs().collect();
+            prop_assert_eq!(pairs, [("a".into(), "1".into()), ("q".into(), query.as_str().into())]);
+            prop_assert_eq!(url.fragment(), None);
+        }
+    }
 }
