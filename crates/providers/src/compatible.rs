@@ -128,7 +128,6 @@ fn plain() -> Quirks {
         max_tokens: true,
         no_developer_role: true,
         no_prompt_cache_key: true,
-        no_store: true,
         ..Quirks::default()
     }
 }
@@ -143,7 +142,7 @@ fn deepseek() -> Quirks {
     Quirks { no_json_schema: true, ..plain() }
 }
 
-pub(crate) const OPENAI: &str = "https://api.openai.com/v1";
+const OPENAI: &str = "https://api.openai.com/v1";
 
 /// What a `[providers.NAME]` of one of these kinds may say.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -279,6 +278,6 @@ impl Row {
     }
 }
 
-pub(crate) fn same_address(a: &str, b: &str) -> bool {
+fn same_address(a: &str, b: &str) -> bool {
     a.trim_end_matches('/') == b.trim_end_matches('/')
 }

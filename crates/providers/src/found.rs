@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use everstate_kernel::money::Price;
 use everstate_kernel::offer::{Capabilities, Offer, Scope};
 use everstate_runtime::secret::SecretRef;
+use reqwest::Url;
 
-use crate::compatible::{COMPATIBLE, OPENAI, same_address};
+use crate::compatible::COMPATIBLE;
 use crate::config::ProviderConfig;
 
 /// A provider that was found, as if the configuration had named it.
@@ -23,7 +24,7 @@ pub struct Found {
     pub by_model_name: bool,
 }
 
-/// Looks through the environment. The providers of the configuration go before what is found here.
+/// Looks through the environment. What the configuration names goes before it.
 pub fn found(env: &dyn Fn(&str) -> Option<String>) -> Vec<Found> {
     let set = |name: &str| env(name).filter(|it| !it.trim().is_empty());
     let openai = openai(&set);
@@ -87,7 +88,8 @@ pub const PRICE_KNOWN: &str = "price_known";
 /// same address may speak either dialect, and an attempt that finds nothing there goes on to the next offer.
 pub fn open_offers(found: &Found, model: &str) -> Vec<Offer> {
     let base_url = found.config.settings.get("base_url").and_then(toml::Value::as_str);
-    let is_openai = base_url.is_none_or(|it| same_address(it, OPENAI));
+    let host = base_url.and_then(|it| Url::parse(it).ok()?.host_str().map(str::to_owned));
+    let is_openai = base_url.is_none() || host.is_some_and(|it| it.ends_with(".openai.com"));
     let dialects: &[&str] = if is_openai { &["responses"] } else { &["responses", "chat"] };
     dialects.iter().map(|dialect| open_offer(&found.name, model, dialect)).collect()
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::rehearsal::scene::Scene;
 use crate::rehearsal::script::{Arguments, Broken, Call, Refusal, Rule};
-use crate::rehearsal::voice::{Said, Voice};
+use crate::rehearsal::voice::{HEAD, Said, Voice};
 use crate::reply::Arrived;
 
 /// The answer a rule gives in this scene. `delay_ms` is the script's, for rules that have none.
@@ -27,19 +27,19 @@ pub(crate) fn play(rule: &Rule, scene: &Scene, delay_ms: u64) -> Arrived {
     if rule.broken == Some(Broken::Html) {
         return answer(200, "text/html", "<!doctype html><title>Welcome</title>".to_owned());
     }
-    let said: Vec<Said> = said(rule, scene);
-    let spoken = Voice::new(scene).say(&said, rule.finish, rule.usage.unwrap_or_default());
-    let mut beats = VecDeque::new();
-    let mut pieces = 0;
-    for event in spoken {
-        if rule.broken.is_some() && (event.is_end || event.is_piece && pieces == rule.after_pieces)
-        {
+    let spoken =
+        Voice::new(scene).say(&said(rule, scene), rule.finish, rule.usage.unwrap_or_default());
+    let (mut beats, mut pieces) = (VecDeque::new(), 0);
+    for (n, event) in spoken.into_iter().enumerate() {
+        // Before its first piece, an answer that is to break shows nothing at all.
+        let is_due = if rule.after_pieces == 0 { n == HEAD } else { event.is_piece };
+        if rule.broken.is_some() && (event.is_end || is_due && pieces == rule.after_pieces) {
             break;
         }
-        let wait_ms = match (event.is_piece, pieces) {
-            (true, 0) => rule.first_delay_ms,
-            (true, _) => rule.delay_ms.unwrap_or(delay_ms),
-            (false, _) => 0,
+        let wait_ms = match (n == HEAD, event.is_piece && pieces > 0) {
+            (true, _) => rule.first_delay_ms,
+            (false, true) => rule.delay_ms.unwrap_or(delay_ms),
+            (false, false) => 0,
         };
         pieces += u32::from(event.is_piece);
         beats.push_back(Beat { wait_ms, bytes: event.bytes });

@@ -8,6 +8,9 @@ use crate::rehearsal::MODEL;
 use crate::rehearsal::scene::Scene;
 use crate::rehearsal::script::{Finish, Usage};
 
+/// So many events come before the first item.
+pub(crate) const HEAD: usize = 2;
+
 /// An item of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Said {
