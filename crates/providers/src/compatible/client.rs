@@ -1,5 +1,6 @@
 //! Asks a provider over HTTP: one connection pool for each configured provider.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,10 +24,14 @@ use crate::kind::Credentials;
 use crate::reply::{self, Arrived, Listening};
 use crate::trouble::{failure, root, unsent};
 
+/// How long an unused connection is kept.
+const POOL_IDLE: Duration = Duration::from_secs(90);
+
 /// One provider that is asked over HTTP.
 #[derive(Debug)]
 pub(crate) struct Client {
-    http: reqwest::Client,
+    /// Made when it is first needed: reading the machine's certificates takes its time.
+    http: OnceLock<reqwest::Client>,
     name: String,
     /// Without a slash at its end.
     base_url: String,
@@ -51,19 +56,8 @@ impl Client {
         credentials: &Credentials,
         settings: Settings,
     ) -> Result<Client, String> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("everstate/", env!("CARGO_PKG_VERSION")))
-            // A prompt goes where the placement said, and nowhere a header or a variable points to.
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .retry(retry::never())
-            .tcp_nodelay(true)
-            .connect_timeout(Duration::from_millis(settings.timeouts.connect_ms))
-            .pool_idle_timeout(Duration::from_secs(90))
-            .build()
-            .map_err(|it| format!("no HTTP client could be made: {}", root(&it)))?;
         Ok(Client {
-            http,
+            http: OnceLock::new(),
             name: name.to_owned(),
             base_url: base_url.as_str().trim_end_matches('/').to_owned(),
             dialect,
@@ -77,6 +71,27 @@ impl Client {
             timeouts: settings.timeouts,
             reply_max_bytes: settings.reply_max_bytes,
         })
+    }
+
+    fn http(&self) -> Result<&reqwest::Client, Failure> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("everstate/", env!("CARGO_PKG_VERSION")))
+            // A prompt goes where the placement said, and nowhere a header or a variable points to.
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .retry(retry::never())
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_millis(self.timeouts.connect_ms))
+            .pool_idle_timeout(POOL_IDLE)
+            .build()
+            .map_err(|it| {
+                let text = format!("{}: no HTTP client could be made: {}", self.name, root(&it));
+                failure(FailureClass::NotFoundHere, text)
+            })?;
+        Ok(self.http.get_or_init(|| http))
     }
 
     fn dialect(&self, offer: &Offer) -> Result<&'static dyn Dialect, Failure> {
@@ -111,7 +126,7 @@ impl Model for Client {
             return Err(listening.failure(FailureClass::Auth, &text));
         }
         let request =
-            self.http.post(&url).headers(self.headers.clone()).body(prepared.bytes).send();
+            self.http()?.post(&url).headers(self.headers.clone()).body(prepared.bytes).send();
         let (deadline, silence) = listening.deadline(listening.since, false);
         let response = match timeout_at(deadline, request).await {
             Err(_) => return Err(listening.failure(FailureClass::Timeout, &silence)),

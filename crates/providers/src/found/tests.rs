@@ -21,11 +21,14 @@ fn check(env: &[(&str, &str)], expected: Expect) {
 fn what_lies_in_the_environment_is_found_and_its_origin_named() {
     check(&[], expect![]);
     check(&[("OPENAI_API_KEY", "  ")], expect![]);
-    check(&[("OPENAI_API_KEY", "sk-1234567890")], expect![[r#"
+    check(
+        &[("OPENAI_API_KEY", "sk-1234567890")],
+        expect![[r#"
         openai: OPENAI_API_KEY in the environment
           kind = "openai"; key = "env:OPENAI_API_KEY"; 
           openai/global/gpt-x
-    "#]]);
+    "#]],
+    );
     check(
         &[
             ("OPENAI_API_KEY", "sk-1234567890"),
@@ -39,16 +42,22 @@ fn what_lies_in_the_environment_is_found_and_its_origin_named() {
               openai/global/gpt-x
         "#]],
     );
-    check(&[("OPENAI_BASE_URL", "http://127.0.0.1:9999/v1")], expect![[r#"
+    check(
+        &[("OPENAI_BASE_URL", "http://127.0.0.1:9999/v1")],
+        expect![[r#"
         openai: OPENAI_BASE_URL in the environment
           kind = "openai"; base_url = "http://127.0.0.1:9999/v1"; 
           openai/global/gpt-x then openai/global/gpt-x/chat
-    "#]]);
-    check(&[("GROQ_API_KEY", "gsk_1234567890"), ("OPENAI_ORG_ID", "org-1")], expect![[r#"
+    "#]],
+    );
+    check(
+        &[("GROQ_API_KEY", "gsk_1234567890"), ("OPENAI_ORG_ID", "org-1")],
+        expect![[r#"
         groq: GROQ_API_KEY in the environment
           kind = "groq"; key = "env:GROQ_API_KEY"; 
           only mentioned
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -32,14 +32,26 @@ fn check(input: &str, expected: Expect) {
 #[test]
 fn it_sees_the_last_user_message_and_the_results_after_it() {
     check(r#""hello""#, expect![[r#"3.2#1 request 9: be brief | "hello" | "#]]);
-    check(r#"[{"role":"user","content":"one"},{"role":"assistant","content":"two"}]"#, expect![[r#"3.2#1 request 9: be brief | "one" | "#]]);
+    check(
+        r#"[{"role":"user","content":"one"},{"role":"assistant","content":"two"}]"#,
+        expect![[r#"3.2#1 request 9: be brief | "one" | "#]],
+    );
     let call = r#"{"type":"function_call","call_id":"c1","name":"pay","arguments":"{}"}"#;
     let result = r#"{"type":"function_call_output","call_id":"c1","output":[{"type":"input_text","text":"paid"}]}"#;
     let user = r#"{"type":"message","role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_image","image_url":"x"},{"type":"input_text","text":"b"}]}"#;
-    check(&format!("[{user},{call},{result}]"), expect![[r#"3.2#1 request 9: be brief | "a\nb" | pay=paid"#]]);
-    check(&format!("[{user},{call},{result},{user}]"), expect![[r#"3.2#1 request 9: be brief | "a\nb" | "#]]);
+    check(
+        &format!("[{user},{call},{result}]"),
+        expect![[r#"3.2#1 request 9: be brief | "a\nb" | pay=paid"#]],
+    );
+    check(
+        &format!("[{user},{call},{result},{user}]"),
+        expect![[r#"3.2#1 request 9: be brief | "a\nb" | "#]],
+    );
     check(&format!("[{result}]"), expect![[r#"3.2#1 request 9: be brief | "" | =paid"#]]);
-    check(r#"[{"role":"developer","content":"note"},7]"#, expect![[r#"3.2#1 request 9: be brief | "" | "#]]);
+    check(
+        r#"[{"role":"developer","content":"note"},7]"#,
+        expect![[r#"3.2#1 request 9: be brief | "" | "#]],
+    );
 }
 
 #[test]
