@@ -126,7 +126,6 @@ async fn check(fate: Fate, look: impl Fn(&Heard)) {
         (name, ask(opened, &offer("cloud", opened), &request("hi")).await, upstream)
     });
     for (name, heard, upstream) in join_all(asked).await {
-        println!("{name} {fate:?}: {:?}", heard.end);
         look(&heard);
         if let Err(failure) = &heard.end {
             assert!(failure.message.starts_with("cloud ("), "says who: {}", failure.message);
