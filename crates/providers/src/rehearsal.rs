@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,12 +25,12 @@ use everstate_kernel::offer::{Capabilities, Offer, Scope};
 use everstate_kernel::request::Request;
 use everstate_runtime::ports::{Model, Prepared, ReplyStream};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::compatible::client::{dialect, prepared};
 use crate::config::{Timeouts, read};
 use crate::kind::{Around, Credentials, Kind, Opened};
-use crate::rehearsal::script::{Outage, Refusal, Script};
+use crate::rehearsal::script::{Broken, Outage, Refusal, Rule, Script};
 use crate::reply::{self, Listening};
 use crate::trouble::failure;
 
@@ -199,15 +200,28 @@ impl Model for Stage {
             let text = "was sent something that is no JSON object".to_owned();
             return Err(failure(FailureClass::Invalid, format!("{} {text}", listening.place)));
         };
-        let arrived =
-            match (self.fail.as_ref().and_then(|it| it.hits(request)), self.script.rule(&scene)) {
-                (Some(outage), _) => play::refuse(&outage),
-                (None, Some(rule)) => play::play(rule, &scene, self.script.delay_ms),
-                (None, None) if self.script.strict => play::refuse(&unforeseen(&scene)),
-                (None, None) => play::play(&echo::rule(&scene), &scene, self.script.delay_ms),
-            };
+        let outage = self.fail.as_ref().and_then(|it| it.hits(request));
+        let rule = self.script.rule(&scene).filter(|_| outage.is_none());
+        let arrived = match (outage, rule) {
+            (Some(outage), _) => play::refuse(&outage),
+            (None, Some(rule)) => {
+                hold(rule, &listening).await?;
+                play::play(rule, &scene, self.script.delay_ms)
+            }
+            (None, None) if self.script.strict => play::refuse(&unforeseen(&scene)),
+            (None, None) => play::play(&echo::rule(&scene), &scene, self.script.delay_ms),
+        };
         reply::read(arrived, self.dialect, offer, listening).await
     }
+}
+
+/// Waits before an answer that comes whole; one that comes in pieces waits before its first item.
+async fn hold(rule: &Rule, listening: &Listening) -> Result<(), Failure> {
+    let is_whole = rule.error.is_some() || rule.broken == Some(Broken::Html);
+    let wait = Duration::from_millis(if is_whole { rule.first_delay_ms } else { 0 });
+    let (deadline, silence) = listening.deadline(listening.since, false);
+    let waited = timeout_at(deadline, sleep(wait)).await;
+    waited.map_err(|_| listening.failure(FailureClass::Timeout, &silence))
 }
 
 /// What a strict script says when no rule fits: all that a rule could have asked for.

@@ -27,6 +27,8 @@ use crate::trouble::{failure, root, unsent};
 /// How long an unused connection is kept.
 const POOL_IDLE: Duration = Duration::from_secs(90);
 
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
 /// One provider that is asked over HTTP.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -89,6 +91,8 @@ impl Client {
             .no_proxy()
             .retry(retry::never())
             .tcp_nodelay(true)
+            // A model that thinks is silent for long: whatever lies between must not forget the connection.
+            .tcp_keepalive(KEEP_ALIVE)
             .connect_timeout(Duration::from_millis(self.timeouts.connect_ms))
             .pool_idle_timeout(POOL_IDLE)
             .build()

@@ -13,16 +13,11 @@ use crate::rehearsal::script::{Arguments, Broken, Call, Refusal, Rule};
 use crate::rehearsal::voice::{HEAD, Said, Voice};
 use crate::reply::Arrived;
 
-/// The answer a rule gives in this scene. `delay_ms` is the script's, for rules that have none.
+/// The answer a rule gives in this scene, except for what is waited before its head is there. `delay_ms` is the script's, for rules that have none.
 pub(crate) fn play(rule: &Rule, scene: &Scene, delay_ms: u64) -> Arrived {
     if let Some(error) = &rule.error {
-        let mut refused = refuse(&Refusal {
-            message: error.message.as_deref().map(|it| fill(it, scene)),
-            ..error.clone()
-        });
-        let beats = VecDeque::from([Beat { wait_ms: rule.first_delay_ms, bytes: Bytes::new() }]);
-        refused.body = stream(beats, Ending::Close).chain(refused.body).boxed();
-        return refused;
+        let message = error.message.as_deref().map(|it| fill(it, scene));
+        return refuse(&Refusal { message, ..error.clone() });
     }
     if rule.broken == Some(Broken::Html) {
         return answer(200, "text/html", "<!doctype html><title>Welcome</title>".to_owned());

@@ -89,7 +89,8 @@ async fn the_refund_example_runs_to_its_end() {
     expect![[r#"
         I will look at the charges. -> charges_list({"order":"1182"})
         The second charge is a mistake. -> refund({"amount":"49.00","charge":"ch_2"})
-        I refunded the second charge. The bank says: re_77 done"#]].assert_eq(&shown);
+        I refunded the second charge. The bank says: re_77 done"#]]
+    .assert_eq(&shown);
 }
 
 #[test]

@@ -311,6 +311,20 @@ async fn delays_are_kept() {
 }
 
 #[tokio::test]
+async fn an_error_may_take_its_time_too() {
+    let rule = "[[script.rules]]\nerror = { status = 503 }\nfirst_delay_ms = 30";
+    let patient = opened("cloud-a", &config(&format!("kind = 'rehearsal'\n{rule}")));
+    let begun = tokio::time::Instant::now();
+    let heard = ask(&patient, &offer("cloud-a", &patient), &request("hi")).await;
+    assert_eq!(heard.failure().class, FailureClass::Overloaded);
+    assert!(begun.elapsed().as_millis() >= 30, "{:?}", begun.elapsed());
+    let hasty = format!("kind = 'rehearsal'\ntimeouts = {{ first_token_ms = 5 }}\n{rule}");
+    let hasty = opened("cloud-a", &config(&hasty));
+    let heard = ask(&hasty, &offer("cloud-a", &hasty), &request("hi")).await;
+    assert_eq!(heard.failure().class, FailureClass::Timeout);
+}
+
+#[tokio::test]
 async fn a_script_may_lie_in_a_file_beside_the_configuration() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.toml"), "[[rules]]\ntext = 'from a file'").unwrap();
