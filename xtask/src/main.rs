@@ -47,8 +47,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "simulate",
-        arguments: "N [--from SEED]",
-        about: "run the kernel's simulation with N seeds, in release: cargo xtask simulate 1_000_000",
+        arguments: "N | --seed SEED",
+        about: "run the kernel's simulation with N seeds (or a certain one), in release: cargo xtask simulate 1_000_000",
         run: simulate::run,
     },
     Task {

@@ -220,7 +220,7 @@ impl Bench {
             .env("EVERSTATE_SHARED", shared)
             // Warnings of broken code are no news.
             .env("RUSTFLAGS", "-Awarnings")
-            .args(["nextest", "run", "--locked", "--color", "never"])
+            .args(["nextest", "run", "--locked", "--color", "never", "--fail-fast"])
             .args(tests)
             .output()
             .map_err(|err| format!("cannot run cargo nextest: {err}"))?;
@@ -247,16 +247,26 @@ enum Outcome {
     },
 }
 
-/// The test in nextest's first line of the form `FAIL [   0.077s] (3/3) crate name`.
+/// The test in nextest's first line of the form `FAIL [   0.077s] (3/3) crate name`, and what it said.
 fn first_failure(text: &str) -> String {
     const WORDS: &[&str] = &["FAIL", "TIMEOUT", "SIGABRT", "SIGSEGV", "SIGKILL"];
     let line =
         text.lines().map(str::trim_start).find(|line| WORDS.iter().any(|it| line.starts_with(it)));
     let named = line.and_then(|it| it.split_once(']')).map_or("a test", |(_, rest)| rest.trim());
-    match named.strip_prefix('(').and_then(|it| it.split_once(')')) {
-        Some((_, rest)) => rest.trim().to_owned(),
+    let named = match named.strip_prefix('(').and_then(|it| it.split_once(')')) {
+        Some((_, rest)) => rest.trim(),
+        None => named,
+    };
+    match first_panic(text) {
+        Some(said) => format!("{named}: {said}"),
         None => named.to_owned(),
     }
+}
+
+/// What the first panic said, in its first line.
+fn first_panic(text: &str) -> Option<&str> {
+    let mut lines = text.lines().skip_while(|it| !it.contains("panicked at "));
+    lines.nth(1).map(str::trim).filter(|it| !it.is_empty())
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ fn the_list_fits_the_source() {
 fn who_noticed() {
     let text = "  PASS [   0.005s] (1/3) nx b\n  FAIL [   0.077s] (3/3) everstate-kernel simulation::seeds\n";
     assert_eq!(first_failure(text), "everstate-kernel simulation::seeds");
+    let text = "  FAIL [   0.077s] nx c\n  stderr\n    thread 'c' (1) panicked at src/lib.rs:3:17:\n    a promise\n";
+    assert_eq!(first_failure(text), "nx c: a promise");
     assert_eq!(first_failure("  FAIL [   0.077s] nx c\n"), "nx c");
     assert_eq!(first_failure(" TIMEOUT [ 60.0s] (1/1) nx d\n"), "nx d");
 }
