@@ -45,8 +45,8 @@ pub fn place(
         let reason = it.trouble().unwrap_or_else(|| {
             others += 1;
             // It lost to what the session has warm elsewhere, or to its price.
-            let cold = it.quote.session_cold < chosen.quote.session_cold;
-            if cold && chosen.here { Reason::ColdCache } else { Reason::Dearer }
+            let cheaper_cold = it.quote.session_cold < chosen.quote.session_cold;
+            if cheaper_cold { Reason::ColdCache } else { Reason::Dearer }
         });
         passed.add(reason, it.place);
     }
@@ -218,7 +218,7 @@ fn why(ask: &Ask, able: &[Candidate<'_>], chosen: &Candidate<'_>) -> Why {
         return Why::Fallback;
     }
     let best_cold = able.iter().filter(|it| it.healthy()).map(|it| it.quote.session_cold).min();
-    if chosen.here && best_cold.is_some_and(|it| it < chosen.quote.session_cold) {
+    if best_cold.is_some_and(|it| it < chosen.quote.session_cold) {
         return Why::Warm;
     }
     Why::Cheapest

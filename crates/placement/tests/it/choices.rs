@@ -167,10 +167,10 @@ fn an_offer_that_caches_is_cheaper_over_a_session() {
     check(
         "ask: 20000 tokens
          a: 2.50 0.25 10.00, ttl 300s
-         b: 2.00 2.00 10.00",
+         b: 1.30 1.30 10.00",
         expect![[r#"
             > a 55000µ: the cheapest for this session
-            - b 45000µ: not cheaper for this session
+            - b 31000µ: not cheaper for this session
             reserved 90000µ
         "#]],
     );
@@ -260,6 +260,20 @@ fn nothing_cools_down_to_nobody() {
 }
 
 #[test]
+fn what_has_cooled_down_serves_again() {
+    check(
+        "a: 1.00 1.00 1.00
+         b: 2.00 2.00 2.00
+         seen a: cooling 0s",
+        expect![[r#"
+            > a 1500µ: the cheapest for this session
+            - b 3000µ: not cheaper for this session
+            reserved 5000µ
+        "#]],
+    );
+}
+
+#[test]
 fn a_hedge_goes_to_a_healthy_offer_or_nowhere() {
     check(
         "ask: avoid a in-use
@@ -275,6 +289,7 @@ fn a_hedge_goes_to_a_healthy_offer_or_nowhere() {
         "ask: avoid a in-use
          a: 1.00 1.00 1.00
          b: 2.00 2.00 2.00
+         seen a: cooling 5s
          seen b: cooling 20s",
         expect![[r#"
             x a 1500µ: another attempt of this step is on it
