@@ -338,7 +338,8 @@ impl Messages<'_> {
             Some(sealed) if sealed.content.starts_with('[') => {
                 self.draft.details = Some(sealed.content.clone());
             }
-            Some(_) | None => {}
+            Some(_) => self.left.note("reasoning sealed in another dialect"),
+            None => {}
         }
     }
 

@@ -395,8 +395,12 @@ impl Items<'_> {
             | Body::Note { .. }
             | Body::Erased => false,
         });
-        let sealed = reasoning.sealed.as_ref().filter(|it| !it.content.starts_with('['));
-        let sealed = match sealed {
+        let sealed = match &reasoning.sealed {
+            // A list of details: what the Chat dialect seals.
+            Some(it) if it.content.starts_with('[') => {
+                self.left.note("reasoning sealed in another dialect");
+                None
+            }
             Some(it) if it.domain != self.offer.crypto_domain => {
                 self.left.note(arrange::reasoning_left_behind(&it.domain));
                 None

@@ -375,6 +375,3 @@ fn read_metadata(json: &Json) -> Result<Json, Complaint> {
     }
     Ok(json.clone())
 }
-
-#[cfg(test)]
-mod tests;

@@ -484,6 +484,3 @@ impl Voice {
 
 /// The label of a server whose tool is not among the turn's any more.
 const OURS: &str = "everstate";
-
-#[cfg(test)]
-mod tests;

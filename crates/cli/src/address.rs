@@ -1,0 +1,61 @@
+//! Addresses: `ses_4kq7/1.3` is turn 1, step 3 of the one session whose id begins so; `@` is the newest.
+
+use everstate_kernel::ids::{SessionId, from_base32};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// As it was written; the server knows which session is meant.
+    pub(crate) session: String,
+    /// `1` or `1.3`.
+    pub(crate) step: Option<String>,
+}
+
+impl Address {
+    /// `None`: it is the address of nothing.
+    pub(crate) fn read(text: &str) -> Option<Address> {
+        let (session, step) = match text.split_once('/') {
+            Some((session, step)) => (session, Some(step)),
+            None => (text, None),
+        };
+        let id = session.strip_prefix("ses_");
+        let plain = |it: &str| it.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit());
+        let is_session = session == "@" || id.is_some_and(|it| !it.is_empty() && plain(it));
+        let number = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit());
+        let is_step = step.is_none_or(|it| match it.split_once('.') {
+            Some((turn, step)) => number(turn) && number(step),
+            None => number(it),
+        });
+        (is_session && is_step)
+            .then(|| Address { session: session.to_owned(), step: step.map(str::to_owned) })
+    }
+}
+
+/// As much of an id as tells it from its neighbours: the time in it, and two letters more.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..SHORT).unwrap_or(id)
+}
+
+const SHORT: usize = 16;
+
+/// The session in which a response was made: its name carries it.
+pub(crate) fn session_of(response: &str) -> Option<SessionId> {
+    let bytes = from_base32(response.strip_prefix("resp_")?)?;
+    let session = bytes.get(..16)?.try_into().ok()?;
+    Some(SessionId(u128::from_be_bytes(session)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Address;
+
+    #[test]
+    fn addresses() {
+        let read = |text| Address::read(text).map(|it| (it.session, it.step));
+        assert_eq!(read("@"), Some(("@".into(), None)));
+        assert_eq!(read("@/1.3"), Some(("@".into(), Some("1.3".into()))));
+        assert_eq!(read("ses_4kq7/2"), Some(("ses_4kq7".into(), Some("2".into()))));
+        for wrong in ["", "ses_", "ses_A", "@/", "@/1.", "@/x", "invalid_json", "resp_1", "@/1.2.3"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

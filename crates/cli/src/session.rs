@@ -1,0 +1,58 @@
+//! Sessions: durable tasks, as they stand and as they went.
+
+mod cancel;
+mod fork;
+mod list;
+pub(crate) mod show;
+mod watch;
+
+use clap::{Args, Subcommand};
+
+use crate::desk::Desk;
+use crate::fault::Done;
+
+/// Sessions: list, show, watch, fork, cancel
+#[derive(Debug, Args)]
+#[command(alias = "sessions")]
+pub(crate) struct Session {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    #[command(alias = "ls")]
+    List(list::List),
+    Show(show::Show),
+    Watch(watch::Watch),
+    Fork(fork::Fork),
+    Cancel(cancel::Cancel),
+}
+
+impl Session {
+    pub(crate) async fn run(self, desk: &Desk) -> Done {
+        match self.verb {
+            Verb::List(it) => it.run(desk).await,
+            Verb::Show(it) => it.run(desk).await,
+            Verb::Watch(it) => it.run(desk).await,
+            Verb::Fork(it) => it.run(desk).await,
+            Verb::Cancel(it) => it.run(desk).await,
+        }
+    }
+}
+
+pub(crate) const SESSIONS: &str = "/everstate/v1/sessions";
+
+/// Which session is meant.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// A session's id or its beginning; `@` is the newest
+    #[arg(default_value = "@", value_parser = id, value_name = "SESSION")]
+    pub(crate) session: String,
+}
+
+fn id(text: &str) -> Result<String, String> {
+    // The address of a step names its session too.
+    let address = crate::address::Address::read(text);
+    address.map(|it| it.session).ok_or_else(|| "a session is `ses_...`, or `@` for the newest".to_owned())
+}

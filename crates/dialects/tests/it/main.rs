@@ -1,0 +1,9 @@
+//! The dialects from outside: recorded traffic, requests, and what a turn's client sees.
+
+mod cassettes;
+mod decode;
+mod door;
+mod encode;
+mod names;
+mod voice;
+mod yaml;
