@@ -190,6 +190,7 @@ impl Model for Stage {
     async fn send(&self, offer: &Offer, prepared: Prepared) -> Result<ReplyStream, Failure> {
         let listening = Listening {
             place: format!("{} (a rehearsal, not a model)", self.name),
+            sent: prepared.bytes.len() as u64,
             since: Instant::now(),
             timeouts: self.timeouts.clone(),
             bytes_max: u64::MAX,

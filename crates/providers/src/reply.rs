@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use everstate_dialects::upstream::{Decoder, Dialect};
-use everstate_kernel::delta::Piece;
+use everstate_kernel::delta::{Delta, Opening, Piece};
 use everstate_kernel::input::{Failure, FailureClass};
+use everstate_kernel::money::Usage;
 use everstate_kernel::offer::Offer;
 use everstate_runtime::ports::ReplyStream;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
@@ -31,6 +32,8 @@ pub(crate) struct Arrived {
 pub(crate) struct Listening {
     /// The address that was really asked, for messages.
     pub(crate) place: String,
+    /// Bytes that were sent.
+    pub(crate) sent: u64,
     /// When the request was put on its way.
     pub(crate) since: Instant,
     pub(crate) timeouts: Timeouts,
@@ -75,6 +78,7 @@ pub(crate) async fn read(
         ready: VecDeque::new(),
         failed: None,
         bytes: 0,
+        said: 0,
         last_sign: listening.since,
         spoke: false,
         listening,
@@ -171,6 +175,8 @@ struct Reading {
     /// Told after what is ready.
     failed: Option<Failure>,
     bytes: u64,
+    /// Bytes of text, reasoning and arguments among them.
+    said: u64,
     last_sign: Instant,
     spoke: bool,
     listening: Listening,
@@ -179,9 +185,13 @@ struct Reading {
 impl Reading {
     async fn next(&mut self) -> Option<Result<Piece, Failure>> {
         loop {
-            if let Some(piece) = self.ready.pop_front() {
-                if matches!(piece, Piece::End(_)) {
-                    self.end();
+            if let Some(mut piece) = self.ready.pop_front() {
+                match &mut piece {
+                    Piece::Delta(delta) => self.said += len(delta),
+                    Piece::End(end) => {
+                        estimate(&mut end.usage, self.listening.sent, self.said);
+                        self.end();
+                    }
                 }
                 return Some(Ok(piece));
             }
@@ -260,4 +270,35 @@ impl Reading {
             ));
         }
     }
+}
+
+/// About so many bytes of a request or an answer are a token.
+pub(crate) const BYTES_PER_TOKEN: u64 = 4;
+
+/// Not every server counts. What was used has to count all the same, or no budget would ever end.
+fn estimate(usage: &mut Usage, sent: u64, said: u64) {
+    if usage.estimated && usage.tokens() == 0 {
+        usage.input = sent.div_ceil(BYTES_PER_TOKEN);
+        usage.output = said.div_ceil(BYTES_PER_TOKEN);
+    }
+}
+
+fn len(delta: &Delta) -> u64 {
+    let bytes = match delta {
+        Delta::Text { text, .. }
+        | Delta::Refusal { text, .. }
+        | Delta::Summary { text, .. }
+        | Delta::Thought { text, .. }
+        | Delta::Arguments { text, .. } => text.len(),
+        Delta::Open { opening: Opening::Call { name }, .. } => name.len(),
+        Delta::Open { opening: Opening::Opaque { json, .. }, .. } => json.text().len(),
+        Delta::Open { opening: Opening::Message | Opening::Reasoning, .. }
+        | Delta::TextPart { .. }
+        | Delta::Annotation { .. }
+        | Delta::SummaryPart { .. }
+        | Delta::Sealed { .. }
+        | Delta::Extra { .. }
+        | Delta::Close { .. } => 0,
+    };
+    bytes as u64
 }

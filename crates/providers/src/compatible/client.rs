@@ -125,6 +125,7 @@ impl Model for Client {
         let url = format!("{}{}", self.base_url, dialect.path());
         let listening = Listening {
             place: format!("{} ({url})", self.name),
+            sent: prepared.bytes.len() as u64,
             since: Instant::now(),
             timeouts: self.timeouts.clone(),
             bytes_max: self.reply_max_bytes,

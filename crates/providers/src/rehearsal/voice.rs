@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::rehearsal::MODEL;
 use crate::rehearsal::scene::Scene;
 use crate::rehearsal::script::{Finish, Usage};
+use crate::reply::BYTES_PER_TOKEN;
 
 /// So many events come before the first item.
 pub(crate) const HEAD: usize = 2;
@@ -147,7 +148,7 @@ impl<'a> Voice<'a> {
     }
 
     fn usage(&self, said: &[Said], usage: Usage) -> Value {
-        let tokens = |bytes: u64| bytes.div_ceil(4);
+        let tokens = |bytes: u64| bytes.div_ceil(BYTES_PER_TOKEN);
         let len = |it: &Said| match it {
             Said::Reasoning(text) | Said::Text(text) => text.len() as u64,
             Said::Call { name, arguments } => (name.len() + arguments.len()) as u64,

@@ -74,6 +74,19 @@ async fn a_plain_json_answer_will_do() {
 }
 
 #[tokio::test]
+async fn what_the_provider_does_not_count_is_estimated() {
+    let body = r#"{"id":"c","object":"chat.completion","created":1,"model":"model-1","choices":[{"index":0,
+        "message":{"role":"assistant","content":"Hello there"},"finish_reason":"stop"}]}"#;
+    let upstream = Upstream::start(error(200, &[], body)).await;
+    let config = config(&format!("kind = 'compatible'\nbase_url = '{}'", upstream.base_url));
+    let opened = opened("cloud", &config);
+    let heard = ask(&opened, &offer("cloud", &opened), &request("hi")).await;
+    let sent = upstream.arrived()[0].body.len() as u64;
+    let usage = heard.end.unwrap().usage;
+    assert_eq!((usage.input, usage.output, usage.estimated), (sent.div_ceil(4), 3, true));
+}
+
+#[tokio::test]
 async fn an_address_where_nobody_is_is_told_as_it_was_tried() {
     for base_url in [Upstream::nobody().await, Upstream::rude().await] {
         let config =
