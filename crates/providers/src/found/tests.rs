@@ -1,3 +1,5 @@
+//! What lies in the environment, and what is made of it.
+
 #![allow(clippy::unwrap_used)] // What is looked for was put there.
 
 use expect_test::{Expect, expect};

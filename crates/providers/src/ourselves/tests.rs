@@ -1,3 +1,5 @@
+//! Spellings of our own address, and of others.
+
 use super::is_ourselves;
 
 fn check(base_url: &str, listen: &str, expected: bool) {

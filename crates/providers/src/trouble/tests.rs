@@ -1,3 +1,5 @@
+//! Headers and messages of providers in trouble.
+
 #![allow(clippy::unwrap_used)] // Headers written here are valid.
 
 use std::time::{Duration, SystemTime};

@@ -1,10 +1,11 @@
-//! What `docs/rehearsal.md` and `examples/rehearsal` say is true.
+//! What `docs/providers.md`, `docs/rehearsal.md` and `examples/rehearsal` say is true.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use everstate_providers::compatible::COMPATIBLE;
 use everstate_providers::config::ProviderConfig;
-use everstate_providers::kind::{Around, open};
+use everstate_providers::kind::{Around, all, open};
 use everstate_providers::rehearsal::load;
 use expect_test::expect;
 
@@ -14,8 +15,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn page() -> String {
-    std::fs::read_to_string(root().join("docs/rehearsal.md")).unwrap()
+fn page(name: &str) -> String {
+    std::fs::read_to_string(root().join("docs").join(name)).unwrap()
 }
 
 /// The names that a table may have, as the error about an unknown one lists them.
@@ -27,8 +28,36 @@ fn fields(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_field_is_explained() {
-    let page = page();
+fn every_kind_is_listed_with_what_it_is() {
+    let page = page("providers.md");
+    for row in COMPATIBLE {
+        let place = match row.base_url {
+            "" => "`base_url` has to be said".to_owned(),
+            url => format!("`{url}`"),
+        };
+        let key = row.key_env.map(|it| format!(" `{it}`")).unwrap_or_default();
+        let line = format!("| `{}` | {place} | {} |{key} |", row.name, row.dialect);
+        assert!(page.contains(&line), "{line}");
+    }
+    assert!(all().all(|it| page.contains(&format!("| `{}` | ", it.name()))));
+}
+
+#[test]
+fn every_setting_is_explained() {
+    let page = page("providers.md");
+    for table in ["unknown = 1", "timeouts = { unknown = 1 }", "quirks = { unknown = 1 }"] {
+        for field in fields(&format!("kind = 'openai'\n{table}")) {
+            assert!(page.contains(&format!("`{field}`")), "{field}");
+        }
+    }
+    for snippet in page.split("```toml\n").skip(1) {
+        providers(snippet.split("```").next().unwrap());
+    }
+}
+
+#[test]
+fn every_field_of_a_script_is_explained() {
+    let page = page("rehearsal.md");
     let rule = "[[script.rules]]\ntext = 'a'";
     for table in [
         "unknown = 1".to_owned(),
@@ -51,7 +80,7 @@ fn every_field_is_explained() {
 
 #[test]
 fn the_snippets_are_read_as_they_stand() {
-    let page = page();
+    let page = page("rehearsal.md");
     let snippets: Vec<_> =
         page.split("```toml\n").skip(1).map(|it| it.split("```").next().unwrap()).collect();
     assert!(snippets.len() >= 5);

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::{self, BoxStream, Stream};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -144,11 +144,11 @@ fn chunked(
         Then::Close => stream::empty().boxed(),
         Then::Hang => stream::pending().boxed(),
         Then::Break => stream::iter([Err(std::io::Error::other("broken on purpose"))]).boxed(),
-        Then::Repeat => stream::repeat_with(move || Ok(last.clone())).boxed(),
+        Then::Repeat => drip(last).boxed(),
     };
-    // A pause after each chunk, so that they do not leave as one.
+    // Somebody else's turn after each chunk, so that they do not leave as one.
     let paced = whole.chain(rest).then(|it| async move {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::task::yield_now().await;
         it
     });
     paced
@@ -156,6 +156,17 @@ fn chunked(
             let _ = &dropped;
         })
         .boxed()
+}
+
+/// The same again and again, slowly.
+fn drip(chunk: Bytes) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+    stream::unfold(tokio::time::interval(Duration::from_millis(2)), move |mut clock| {
+        let chunk = chunk.clone();
+        async move {
+            clock.tick().await;
+            Some((Ok(chunk), clock))
+        }
+    })
 }
 
 /// One event of a stream.

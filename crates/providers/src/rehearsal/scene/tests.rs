@@ -1,3 +1,5 @@
+//! Bodies, and what a rehearsal sees of them.
+
 #![allow(clippy::unwrap_used)] // The bodies are written here.
 
 use everstate_kernel::offer::Offer;
