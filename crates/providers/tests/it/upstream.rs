@@ -148,6 +148,7 @@ fn chunked(
     };
     // A pause after each chunk, so that they do not leave as one.
     let paced = whole.chain(rest).then(|it| async move {
+        // tidy allows sleep: it is the upstream that is slow, not the test
         tokio::time::sleep(Duration::from_millis(2)).await;
         it
     });
