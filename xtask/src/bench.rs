@@ -2,6 +2,7 @@
 //!
 //! Each part prints Markdown (a sentence, a table) on its standard output and its progress on the other stream.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{Done, shell};
@@ -11,8 +12,10 @@ struct Part {
     title: &'static str,
     package: &'static str,
     example: &'static str,
-    /// Given the path of the `everstate` binary, if it needs one.
+    /// It wants the `everstate` binary, and gets its path in `EVERSTATE_BENCH_BINARY`.
     needs_binary: bool,
+    /// It is run once more, with a millisecond added to each flush.
+    also_slow: bool,
 }
 
 const DURABLE: &[Part] = &[Part {
@@ -20,6 +23,7 @@ const DURABLE: &[Part] = &[Part {
     package: "everstate-store",
     example: "append_bench",
     needs_binary: false,
+    also_slow: true,
 }];
 
 const PAPER: &str = "docs/benchmarks.md";
@@ -63,23 +67,44 @@ fn measure(parts: &[Part]) -> Result<String, String> {
             ));
         }
         let release = shell::target().join("release");
-        let mut run = shell::command(release.join("examples").join(part.example));
-        if part.needs_binary {
-            if !shell::passes(shell::cargo().args([
+        let binary = release.join("everstate");
+        if part.needs_binary
+            && !shell::passes(shell::cargo().args([
                 "build",
                 "--release",
                 "--locked",
                 "-p",
                 "everstate-cli",
-            ]))? {
-                return Err("the binary `everstate` does not build".to_owned());
-            }
-            run.env("EVERSTATE_BENCH_BINARY", release.join("everstate"));
+            ]))?
+        {
+            return Err("the binary `everstate` does not build".to_owned());
         }
-        let figures = shell::output(&mut run)?;
-        out.push_str(&format!("\n### {}\n\n{}\n", part.title, figures.trim()));
+        let run = |preload: Option<PathBuf>| {
+            let mut run = shell::command(release.join("examples").join(part.example));
+            run.env("EVERSTATE_BENCH_BINARY", &binary);
+            if let Some(library) = preload {
+                run.env("LD_PRELOAD", library);
+            }
+            shell::output(&mut run)
+        };
+        out.push_str(&format!("\n### {}\n\n{}\n", part.title, run(None)?.trim()));
+        if part.also_slow {
+            let figures = run(Some(slow_flush()?))?;
+            out.push_str(&format!("\n### {}, +1 ms a flush\n\n{}\n", part.title, figures.trim()));
+        }
     }
     Ok(out)
+}
+
+/// A library that makes every flush take a millisecond longer.
+fn slow_flush() -> Result<PathBuf, String> {
+    let source = shell::root().join("xtask/src/bench/slow_flush.c");
+    let library = shell::target().join("tools/slow_flush.so");
+    shell::make_dir(&shell::target().join("tools"))?;
+    let built = shell::passes(
+        shell::command("gcc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source),
+    )?;
+    if built { Ok(library) } else { Err("slow_flush.c could not be built with gcc".to_owned()) }
 }
 
 /// The paper with the figures between its two marks.

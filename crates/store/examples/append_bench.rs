@@ -1,5 +1,5 @@
 //! How many appends a second the log acknowledges, and how long one takes, beside what the raw store can do.
-//! Prints JSON. `append_bench [FOLDER]`; without a folder one is made and removed again.
+//! Prints Markdown. `append_bench [FOLDER]`; without a folder one is made and removed again.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program to be watched")]
 
 use std::path::Path;
@@ -28,12 +28,29 @@ fn main() {
         let path = folder.join(format!("log-{sessions}"));
         log.push(runtime.block_on(through_log(&path, sessions)));
     }
-    let cpus = std::thread::available_parallelism().map_or(0, |it| it.get());
-    let report = json!({ "body_bytes": BODY, "cpus": cpus, "raw": raw, "log": log });
-    println!("{}", serde_json::to_string_pretty(&report).unwrap());
+    print(&raw, &log);
     if given.is_none() {
         std::fs::remove_dir_all(&made).unwrap();
     }
+}
+
+/// Two tables: ours, beside the raw store at its best; and the raw store by itself.
+fn print(raw: &[Value], log: &[Value]) {
+    let rate = |it: &Value| it["appends_per_second"].as_f64().unwrap();
+    let best = raw.iter().map(rate).fold(0.0, f64::max);
+    println!("Bodies of {BODY} bytes, {} s each.\n", LASTS.as_secs());
+    println!("| sessions | appends a second | beside the raw store | p50 | p99 | one flush |");
+    println!("| ---: | ---: | ---: | ---: | ---: | ---: |");
+    for it in log {
+        let (rate, ms) = (rate(it), |name: &str| it[name].as_f64().unwrap());
+        let (p50, p99, flush) = (ms("p50_ms"), ms("p99_ms"), ms("flush_ms"));
+        let (sessions, ratio) = (&it["sessions"], rate / best);
+        println!(
+            "| {sessions} | {rate:.0} | {ratio:.2} | {p50:.2} ms | {p99:.2} ms | {flush:.3} ms |"
+        );
+    }
+    println!("\n| raw store, rows a batch | rows a second |\n| ---: | ---: |");
+    raw.iter().for_each(|it| println!("| {} | {:.0} |", it["batch"], rate(it)));
 }
 
 /// Text as it is: half of it repeats.

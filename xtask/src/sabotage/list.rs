@@ -8,26 +8,80 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "fence dropped",
         means: "two owners write the same session",
-        edits: &[],
-        tests: &[],
+        edits: &[
+            Edit {
+                file: "crates/store/src/sqlite/apply.rs",
+                find: "if header.seq != end.seq + 1 || header.prev != end.hash {",
+                replace: "if false {",
+            },
+            Edit {
+                file: "crates/store/src/sqlite/statements.rs",
+                find: r#"pub(crate) const INSERT_EVENT: &str = "\
+    INSERT INTO"#,
+                replace: r#"pub(crate) const INSERT_EVENT: &str = "\
+    INSERT OR REPLACE INTO"#,
+            },
+        ],
+        tests: &["-p", "everstate-store"],
     },
     Fault {
         name: "acknowledged before commit",
         means: "a client is told that something is kept, and a power cut takes it",
-        edits: &[],
-        tests: &[],
+        edits: &[
+            Edit {
+                file: "crates/store/src/sqlite/writer.rs",
+                find: "        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;",
+                replace: r#"        // What was answered is committed when the next batch comes.
+        if !db.is_autocommit() {
+            db.execute_batch("COMMIT")?;
+        }
+        db.execute_batch("BEGIN IMMEDIATE")?;
+        let tx = &*db;"#,
+            },
+            Edit {
+                file: "crates/store/src/sqlite/writer.rs",
+                find: r#"        tx.commit()
+"#,
+                replace: r#"        Ok(())
+"#,
+            },
+        ],
+        tests: &["-p", "everstate-store"],
     },
     Fault {
         name: "dedupe off",
         means: "an input that is sent twice happens twice",
-        edits: &[],
-        tests: &[],
+        edits: &[
+            Edit {
+                file: "crates/store/src/sqlite/apply.rs",
+                find: "return Ok(Wrote::Seen(seq));",
+                replace: "let _: Seq = seq;",
+            },
+            Edit {
+                file: "crates/store/src/sqlite/apply.rs",
+                find: r#"            run(db, sql::INSERT_DEDUPE, (bucket, id, key, seq))?;
+"#,
+                replace: r#"            let _ = key;
+"#,
+            },
+        ],
+        tests: &["-p", "everstate-store"],
     },
     Fault {
         name: "frame shown before commit",
         means: "a client saw what a resumed stream does not know",
-        edits: &[],
-        tests: &[],
+        edits: &[Edit {
+            file: "crates/runtime/src/driver.rs",
+            find: r#"            self.land(RowKind::Frame, now, Bytes::from(body), None, Vec::new(), None).await?;
+            self.shown.entry(attempt).or_default().push(&frame);
+            let (seq, frame) = (self.head.seq, Arc::new(frame));
+            self.host.hub.tell(self.session, seq - 1, || News::Told(Told::Frame { seq, frame }));"#,
+            replace: r#"            self.shown.entry(attempt).or_default().push(&frame);
+            let (seq, frame) = (self.head.seq + 1, Arc::new(frame));
+            self.host.hub.tell(self.session, seq - 1, || News::Told(Told::Frame { seq, frame }));
+            self.land(RowKind::Frame, now, Bytes::from(body), None, Vec::new(), None).await?;"#,
+        }],
+        tests: &["-p", "everstate-runtime"],
     },
     Fault {
         name: "adoption skipped",

@@ -1,3 +1,5 @@
+//! Who is chosen, and what is said of the others: one small market per test.
+
 use std::fmt::Write;
 
 use everstate_placement::explain::{self, Cache, Verdict};

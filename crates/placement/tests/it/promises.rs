@@ -1,3 +1,5 @@
+//! What holds of every plan, over generated questions.
+
 use everstate_kernel::json::Json;
 use everstate_kernel::money::Price;
 use everstate_kernel::offer::{Offer, Scope};

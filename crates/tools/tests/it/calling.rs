@@ -1,3 +1,5 @@
+//! Calls against a service of our own: what it gets, and what becomes of its answer, or of none.
+
 use everstate_kernel::item::{Outcome, Part};
 use everstate_kernel::tool::{Runs, Safety, ServerTool};
 use everstate_runtime::ports::{ToolRun, Tools};

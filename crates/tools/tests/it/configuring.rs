@@ -1,3 +1,5 @@
+//! The section `[[tools]]`: what is taken, and how a wrong one is refused.
+
 use everstate_kernel::json::Json;
 use everstate_runtime::secret::SecretRef;
 use everstate_tools::{ToolConfig, Toolbox};

@@ -1,3 +1,5 @@
+//! The guarded fetch: what it refuses, what it carries along, and how it is bounded.
+
 use std::time::Duration;
 
 use everstate_tools::address::Reach;
