@@ -18,7 +18,7 @@ use crate::log::SealedLog;
 use crate::memory::MemoryShelf;
 use crate::registry::Documents;
 use crate::shelf::{Now, Shelf};
-use crate::sqlite::SqliteShelf;
+use crate::sqlite::{SqliteShelf, migrate};
 
 /// An open store. It is closed when the last of these is dropped.
 #[derive(Clone, Debug)]
@@ -121,6 +121,9 @@ fn open_sqlite(path: &Path, settings: Settings) -> Result<Store, OpenError> {
     if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|err| down(&err))?;
     }
+    // A file of a later release is refused before anything is made or touched.
+    migrate::refuse_foreign(path, &migrate::STATE)?;
+    migrate::refuse_foreign(&beside("keys.db"), &migrate::KEYS)?;
     let lock = lock::take(path, &settings.address)?;
     let source = settings.keys.unwrap_or_else(|| KeySource::File(beside("master.key")));
     let shelf = SqliteShelf::open(path, settings.flush, lock)?;

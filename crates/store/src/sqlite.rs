@@ -34,16 +34,15 @@ mod checkpoint;
 pub(crate) struct SqliteShelf {
     path: PathBuf,
     // In this order when it is dropped: the writer tells the checkpoint's thread to end; the lock goes last.
+    readers: Readers,
     writer: Writer,
     _thread: checkpoint::Thread,
     checkpoint: Arc<Checkpoint>,
-    readers: Readers,
     _lock: Lock,
 }
 
 impl SqliteShelf {
     pub(crate) fn open(path: &Path, flush: Flush, lock: Lock) -> Result<SqliteShelf, OpenError> {
-        migrate::refuse_foreign(path, &migrate::STATE)?;
         migrate::make_private(path)?;
         let failed = |err: rusqlite::Error| {
             OpenError::Down(format!("cannot open {}: {err}", path.display()))

@@ -26,7 +26,6 @@ impl KeyFile {
         source: &KeySource,
         flush: Flush,
     ) -> Result<KeyFile, OpenError> {
-        migrate::refuse_foreign(path, &KEYS)?;
         let down = |err: rusqlite::Error| {
             OpenError::Down(format!("cannot open {}: {err}", path.display()))
         };
