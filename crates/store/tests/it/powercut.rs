@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use everstate_store::open::{Flush, Settings, open};
 
@@ -76,6 +76,7 @@ fn recorded(scratch: &Path, folder: &Path, flush: Flush) -> Vec<Record> {
     let built = gcc.status();
     assert!(built.expect("gcc is needed for this test").success(), "gcc could not build the shim");
     let mut child = child(folder, Some(INPUTS), flush);
+    child.stdout(Stdio::null());
     child.env("LD_PRELOAD", &shim).env("POWERCUT_FOLDER", folder).env("POWERCUT_LOG", &log);
     let mut child = child.spawn().unwrap();
     assert!(child.wait().unwrap().success(), "the child failed");

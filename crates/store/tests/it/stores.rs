@@ -130,7 +130,10 @@ pub(crate) async fn shown(log: &dyn Log, session: SessionId) -> String {
 
 /// `rows 3, erased 0, head 3` or what is broken.
 pub(crate) async fn verified(log: &dyn Log, session: SessionId) -> String {
-    let verdict = log.verify(session).await.unwrap();
+    let verdict = match log.verify(session).await {
+        Ok(verdict) => verdict,
+        Err(down) => return format!("broken: {down}"),
+    };
     match verdict.broken {
         Some(why) => format!("broken: {why}"),
         None => {
