@@ -119,13 +119,13 @@ pub(crate) async fn everything(log: &SealedLog, session: SessionId) -> Result<Ke
     let mut after = 0;
     loop {
         let page = log.shelf.rows(session, after, PAGE).await?;
-        let segments_end = page.segments.last().map(|it| it.to);
-        let Some(end) = page.rows.last().map(|it| it.header.seq).or(segments_end) else {
-            return Ok(all);
-        };
-        after = end;
+        let (more, end) = (page.more, page.end());
         all.segments.extend(page.segments);
         all.rows.extend(page.rows);
+        match end {
+            Some(seq) if more => after = seq,
+            _ => return Ok(all),
+        }
     }
 }
 

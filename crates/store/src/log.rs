@@ -214,26 +214,28 @@ impl Log for SealedLog {
     }
 
     async fn read(&self, session: SessionId, after: Seq, limit: usize) -> Result<Vec<Row>, Down> {
-        let kept = self.shelf.rows(session, after, limit).await?;
-        let mut rows: Vec<Row> = Vec::new();
-        for sealed in &kept.segments {
-            if rows.len() >= limit {
-                return Ok(rows);
+        let (mut rows, mut end): (Vec<Row>, Seq) = (Vec::new(), after);
+        while rows.len() < limit {
+            let kept = self.shelf.rows(session, end, limit - rows.len()).await?;
+            let (more, kept_end) = (kept.more, kept.end());
+            for sealed in &kept.segments {
+                let opened = self.open_segment(session, sealed).await?;
+                let open = opened.into_iter().filter(|it| it.header.seq > after);
+                for it in open.take(limit - rows.len()) {
+                    rows.push(self.row(session, it).await?);
+                }
             }
-            let opened = self.open_segment(session, sealed).await?;
-            for it in opened.into_iter().filter(|it| it.header.seq > after).take(limit - rows.len())
-            {
-                rows.push(self.row(session, it).await?);
+            let left = limit - rows.len();
+            for sealed in kept.rows.into_iter().take(left) {
+                let opened = self.open_row(session, sealed).await?;
+                rows.push(self.row(session, opened).await?);
+                if rows.len() % 64 == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
-        }
-        for (n, sealed) in kept.rows.into_iter().enumerate() {
-            if rows.len() >= limit {
-                break;
-            }
-            let opened = self.open_row(session, sealed).await?;
-            rows.push(self.row(session, opened).await?);
-            if n % 64 == 63 {
-                tokio::task::yield_now().await;
+            match kept_end {
+                Some(seq) if more => end = seq,
+                _ => break,
             }
         }
         Ok(rows)

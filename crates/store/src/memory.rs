@@ -11,8 +11,8 @@ use everstate_runtime::ports::{
 
 use crate::row::SealedRow;
 use crate::shelf::{
-    Append, BlobName, Change, DocumentPage, Hold, Kept, KeyId, Rewrite, SealedPost, SealedSegment,
-    SealedSnapshot, Shelf, Wrote, decide_put, is_expired,
+    Append, BlobName, Change, DocumentPage, Hold, Kept, KeyId, Rewrite, SEGMENTS_MAX, SealedPost,
+    SealedSegment, SealedSnapshot, Shelf, Wrote, decide_put, is_expired,
 };
 
 #[derive(Debug, Default)]
@@ -226,12 +226,14 @@ impl Shelf for MemoryShelf {
     async fn rows(&self, session: SessionId, after: Seq, limit: usize) -> Result<Kept, Down> {
         let kept = self.session(session, |it| {
             let open = it.segments.iter().filter(|it| it.to > after);
-            let segments: Vec<SealedSegment> = open.clone().take(limit).cloned().collect();
+            let segments: Vec<SealedSegment> = open.clone().take(SEGMENTS_MAX).cloned().collect();
             if open.count() > segments.len() {
-                return Some(Kept { segments, rows: Vec::new() });
+                return Some(Kept { segments, rows: Vec::new(), more: true });
             }
             let rows = it.rows.range(after + 1..).take(limit).map(|(_, it)| it.clone());
-            Some(Kept { segments, rows: rows.collect() })
+            let rows: Vec<SealedRow> = rows.collect();
+            let more = rows.len() == limit;
+            Some(Kept { segments, rows, more })
         });
         Ok(kept.unwrap_or_default())
     }

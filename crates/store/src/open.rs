@@ -18,7 +18,7 @@ use crate::log::SealedLog;
 use crate::memory::MemoryShelf;
 use crate::registry::Documents;
 use crate::shelf::{Now, Shelf};
-use crate::sqlite::SqliteShelf;
+use crate::sqlite::{SqliteShelf, migrate};
 
 /// An open store. It is closed when the last of these is dropped.
 #[derive(Clone, Debug)]
@@ -118,16 +118,19 @@ fn open_sqlite(path: &Path, settings: Settings) -> Result<Store, OpenError> {
     let beside = |name: &str| path.with_file_name(name);
     let down =
         |err: &dyn fmt::Display| OpenError::Down(format!("cannot open {}: {err}", path.display()));
-    if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|err| down(&err))?;
-    }
+    // A file of a later release is refused before anything is made or touched.
+    migrate::refuse_foreign(path, &migrate::STATE)?;
+    migrate::refuse_foreign(&beside("keys.db"), &migrate::KEYS)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    migrate::make_folder(folder).map_err(|err| down(&err))?;
     let lock = lock::take(path, &settings.address)?;
     let source = settings.keys.unwrap_or_else(|| KeySource::File(beside("master.key")));
     let shelf = SqliteShelf::open(path, settings.flush, lock)?;
     let file = KeyFile::open(&beside("keys.db"), &source, settings.flush)?;
     let keys = Keys::in_file(file).map_err(|err| down(&err))?;
-    let folder = beside("blobs");
-    std::fs::create_dir_all(&folder).map_err(|err| down(&err))?;
+    // Of this state alone: what it does not know, it deletes.
+    let folder = path.with_extension("blobs");
+    migrate::make_folder(&folder).map_err(|err| down(&err))?;
     let blobs = Blobs::in_folder(&folder).map_err(|err| down(&err))?;
     Ok(assemble(Arc::new(shelf), keys, blobs, settings.now, Some(path.to_owned())))
 }

@@ -109,3 +109,6 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     *rest = tail;
     Some(*taken)
 }
+
+#[cfg(test)]
+mod tests;

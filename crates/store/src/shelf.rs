@@ -121,7 +121,20 @@ pub(crate) enum Wrote {
 pub(crate) struct Kept {
     pub(crate) segments: Vec<SealedSegment>,
     pub(crate) rows: Vec<SealedRow>,
+    /// There may be more after these.
+    pub(crate) more: bool,
 }
+
+impl Kept {
+    /// The position of the last of them.
+    pub(crate) fn end(&self) -> Option<Seq> {
+        let packed = self.segments.last().map(|it| it.to);
+        self.rows.last().map(|it| it.header.seq).or(packed)
+    }
+}
+
+/// Segments are big: so many are taken from the shelf at once.
+pub(crate) const SEGMENTS_MAX: usize = 2;
 
 /// Kept until the write it came with is decided, also when nobody waits for the answer any more.
 pub(crate) type Hold = Option<Box<dyn Any + Send>>;
@@ -133,8 +146,8 @@ pub(crate) trait Shelf: Send + Sync + fmt::Debug {
     /// The data key of a session that exists, or that something was posted to.
     async fn data_key(&self, session: SessionId) -> Result<Option<KeyId>, Down>;
     async fn head(&self, session: SessionId) -> Result<Option<Head>, Down>;
-    /// Rows after `after`: at most `limit` that are not packed, and the segments that reach beyond `after`
-    /// (at most `limit` of them, and then no rows if there are more segments).
+    /// What comes after `after`: the segments that reach beyond it, a few at a time; and if these are all, the rows
+    /// that are not packed, at most `limit`.
     async fn rows(&self, session: SessionId, after: Seq, limit: usize) -> Result<Kept, Down>;
     async fn seen(&self, session: SessionId, key: &str) -> Result<Option<Seq>, Down>;
     async fn due(&self, now: Millis, limit: usize) -> Result<Vec<(SessionId, Millis)>, Down>;

@@ -15,8 +15,8 @@ use crate::lock::Lock;
 use crate::open::{Flush, OpenError};
 use crate::row::{Header, SealedRow, kind_of};
 use crate::shelf::{
-    BlobName, Change, DocumentPage, Hold, Kept, KeyId, SealedPost, SealedSegment, SealedSnapshot,
-    Shelf, Wrote,
+    BlobName, Change, DocumentPage, Hold, Kept, KeyId, SEGMENTS_MAX, SealedPost, SealedSegment,
+    SealedSnapshot, Shelf, Wrote,
 };
 use crate::sqlite::checkpoint::Checkpoint;
 use crate::sqlite::readers::Readers;
@@ -34,17 +34,17 @@ mod checkpoint;
 pub(crate) struct SqliteShelf {
     path: PathBuf,
     // In this order when it is dropped: the writer tells the checkpoint's thread to end; the lock goes last.
+    readers: Readers,
     writer: Writer,
     _thread: checkpoint::Thread,
     checkpoint: Arc<Checkpoint>,
-    readers: Readers,
     _lock: Lock,
 }
 
 impl SqliteShelf {
     pub(crate) fn open(path: &Path, flush: Flush, lock: Lock) -> Result<SqliteShelf, OpenError> {
-        migrate::refuse_foreign(path, &migrate::STATE)?;
-        migrate::make_private(path)?;
+        let cannot = |err| OpenError::Down(format!("cannot make {}: {err}", path.display()));
+        migrate::make_private(path).map_err(cannot)?;
         let failed = |err: rusqlite::Error| {
             OpenError::Down(format!("cannot open {}: {err}", path.display()))
         };
@@ -185,7 +185,7 @@ impl Shelf for SqliteShelf {
         let read = move |db: &Connection| {
             let (bucket, id) = place(session);
             let (after, limit) = (time(after), limit_of(limit));
-            let more = limit.saturating_add(1);
+            let more = limit_of(SEGMENTS_MAX + 1);
             let mut segments = all(db, sql::SEGMENTS, (bucket, id, after, more), |row| {
                 Ok(SealedSegment {
                     from: number(row, 0)?,
@@ -195,14 +195,15 @@ impl Shelf for SqliteShelf {
                     body: row.get(4)?,
                 })
             })?;
-            if limit_of(segments.len()) > limit {
+            if segments.len() > SEGMENTS_MAX {
                 segments.pop();
-                return Ok(Kept { segments, rows: Vec::new() });
+                return Ok(Kept { segments, rows: Vec::new(), more: true });
             }
             let rows = all(db, sql::EVENTS, (bucket, id, after, limit), |row| {
                 Ok(SealedRow { header: header_at(row)?, data_key: row.get(6)?, body: row.get(7)? })
             })?;
-            Ok(Kept { segments, rows })
+            let more = limit_of(rows.len()) == limit;
+            Ok(Kept { segments, rows, more })
         };
         self.readers.read(read).await
     }

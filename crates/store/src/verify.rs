@@ -93,3 +93,6 @@ impl Chain<'_> {
         self.expected = seq + 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

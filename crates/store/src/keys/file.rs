@@ -26,16 +26,17 @@ impl KeyFile {
         source: &KeySource,
         flush: Flush,
     ) -> Result<KeyFile, OpenError> {
-        migrate::refuse_foreign(path, &KEYS)?;
         let down = |err: rusqlite::Error| {
             OpenError::Down(format!("cannot open {}: {err}", path.display()))
         };
-        migrate::make_private(path)?;
+        let cannot = |err| OpenError::Down(format!("cannot make {}: {err}", path.display()));
+        migrate::make_private(path).map_err(cannot)?;
         let mut db = Connection::open(path).map_err(down)?;
         // The journal is cut to nothing after each change, so that no old page keeps a destroyed key.
         db.pragma_update(None, "journal_mode", "TRUNCATE").map_err(down)?;
         db.pragma_update(None, "synchronous", flush.pragma("EXTRA")).map_err(down)?;
         db.pragma_update(None, "secure_delete", true).map_err(down)?;
+        db.busy_timeout(std::time::Duration::from_secs(10)).map_err(down)?;
         migrate::migrate(&mut db, path, &KEYS)?;
         let wrapped: Option<Vec<u8>> =
             db.query_row(sql::WRAPPING_KEY, [], |it| it.get(0)).optional().map_err(down)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::seal::{DataKey, random};
+use crate::sqlite::migrate;
 
 /// Where the master key is.
 ///
@@ -119,7 +120,7 @@ fn make_file(path: &Path) -> io::Result<[u8; 32]> {
     let key: [u8; 32] = random();
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
+    migrate::make_folder(folder)?;
     let half = path.with_extension("half");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;

@@ -1,8 +1,8 @@
 //! Schemas and their versions. A file of a later release is refused before anything touches it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use aws_lc_rs::digest;
@@ -69,18 +69,32 @@ fn newer(path: &Path, schema: &Schema, found: u32) -> Result<(), OpenError> {
     }
 }
 
-/// Files hold sealed contents and wrapped keys; still nobody else has to read them.
-pub(crate) fn make_private(path: &Path) -> Result<(), OpenError> {
-    let make = || -> io::Result<()> {
-        if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
-            fs::create_dir_all(folder)?;
-        }
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made.map(drop),
-        }
-    };
-    make().map_err(|err| OpenError::Down(format!("cannot make {}: {err}", path.display())))
+/// Files hold sealed contents and wrapped keys; still nobody else has to read them. Its name is flushed too: SQLite
+/// flushes only what is inside.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(err) => Err(err),
+        Ok(_) => flush_name(path),
+    }
+}
+
+/// A folder and all that lead to it, with their names flushed.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    path.parent().map_or(Ok(()), make_folder)?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(err) => Err(err),
+        Ok(()) => flush_name(path),
+    }
+}
+
+fn flush_name(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Brings a file to the newest schema, each step in a transaction of its own.
@@ -117,3 +131,6 @@ pub(crate) fn migrate(db: &mut Connection, path: &Path, schema: &Schema) -> Resu
 fn checksum_of(step: &str) -> Vec<u8> {
     digest::digest(&digest::SHA256, step.as_bytes()).as_ref().to_vec()
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,8 +34,9 @@ impl Writer {
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("store-writer".to_owned());
         let thread = thread.spawn(move || {
-            run(db, waiting, &checkpoint);
-            checkpoint.close();
+            // However it ends, the other thread ends too.
+            let close = Close(checkpoint);
+            run(db, waiting, &close.0);
         });
         Writer { requests: Some(requests), thread: Some(thread.expect("a thread can be started")) }
     }
@@ -47,6 +48,14 @@ impl Writer {
         let request = Request { change, answer, _hold: hold };
         requests.send(request).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
+    }
+}
+
+struct Close(Arc<Checkpoint>);
+
+impl Drop for Close {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -7,3 +7,6 @@ mod projections;
 mod rewriting;
 mod registry;
 mod files;
+mod tamper;
+mod crash;
+mod powercut;

@@ -12,10 +12,12 @@ use everstate_runtime::ports::{
 use everstate_store::open::{Settings, Store, open};
 
 /// A name, and the URL of a new one; the folder is there for those who need one.
-pub(crate) const STORES: &[(&str, fn(&Path) -> String)] = &[
+pub(crate) const STORES: &[(&str, Url)] = &[
     ("memory", |_| "memory:".to_owned()),
     ("sqlite", |folder| format!("sqlite:{}", folder.join("state.db").display())),
 ];
+
+type Url = fn(&Path) -> String;
 
 /// A store, with a clock that is set by hand.
 pub(crate) struct Place {
@@ -128,7 +130,10 @@ pub(crate) async fn shown(log: &dyn Log, session: SessionId) -> String {
 
 /// `rows 3, erased 0, head 3` or what is broken.
 pub(crate) async fn verified(log: &dyn Log, session: SessionId) -> String {
-    let verdict = log.verify(session).await.unwrap();
+    let verdict = match log.verify(session).await {
+        Ok(verdict) => verdict,
+        Err(down) => return format!("broken: {down}"),
+    };
     match verdict.broken {
         Some(why) => format!("broken: {why}"),
         None => {
