@@ -108,6 +108,8 @@ const WORDS: &[(&str, FailureClass)] = &[
     ("server_error", FailureClass::Overloaded),
     ("service_unavailable", FailureClass::Overloaded),
     ("timeout", FailureClass::Timeout),
+    // The model wrote a call that its own provider could not read: it may do better.
+    ("tool_use_failed", FailureClass::Broken),
 ];
 
 /// Words of messages, for those who send no code.

@@ -113,7 +113,6 @@ impl Answer {
     /// The final form of the whole answer.
     fn finish(&mut self, response: &Fields, out: &mut Vec<Piece>) -> Result<(), Failure> {
         let finish = match response.text("status").as_deref() {
-            Some("completed") | None => Finish::Stop,
             Some("incomplete") => {
                 let why = response.fields("incomplete_details").and_then(|it| it.text("reason"));
                 match why.as_deref() {
@@ -122,12 +121,12 @@ impl Answer {
                 }
             }
             Some("failed") => return Err(failed(response)),
-            Some(other) => {
+            Some(early @ ("queued" | "in_progress" | "cancelled")) => {
                 return Err(failure::broken(format!(
-                    "the provider ended an answer that is `{}`",
-                    failure::excerpt(other)
+                    "the provider ended an answer that is `{early}`"
                 )));
             }
+            Some(_) | None => Finish::Stop,
         };
         for (index, item) in response.list("output").unwrap_or_default().iter().enumerate() {
             if let Some(item) = Fields::of(item) {

@@ -225,6 +225,7 @@ impl Voice {
                     self.next_idx = self.next_idx.max(item.idx + 1);
                 }
             }
+            Event::OutcomeLearned { note, .. } => self.know(note),
             Event::ItemErased { items } => {
                 for slot in &mut self.slots {
                     slot.erased |= slot.item.is_some_and(|it| items.contains(&it));
@@ -241,7 +242,6 @@ impl Voice {
             | Event::RetryScheduled { .. }
             | Event::ApprovalAnswered(_)
             | Event::ApprovalExpired { .. }
-            | Event::OutcomeLearned { .. }
             | Event::Parked { .. }
             | Event::Unparked
             | Event::Foreign(_) => {}
@@ -400,6 +400,7 @@ impl Voice {
             if let Some(place) = place {
                 self.catch_up(place, item, out);
                 self.close(place, item.status, out);
+                self.slots[place].settle(item.status);
             }
         }
         for place in places.iter().skip(items.len()).copied().flatten() {

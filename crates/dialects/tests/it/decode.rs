@@ -162,7 +162,8 @@ fn recorded_responses_decode_to_what_was_answered() {
         let reasoning = usage["output_tokens_details"]["reasoning_tokens"].as_u64().unwrap_or(0);
         assert_eq!(reply.usage.reasoning, reasoning, "{name}");
         assert_eq!(reply.model.as_deref(), expected["model"].as_str(), "{name}");
-        let completed = expected["status"] == "completed";
+        // One was recorded from a server that spells it its own way.
+        let completed = matches!(expected["status"].as_str(), Some("completed" | "complete"));
         assert_eq!(reply.finish == Finish::Stop, completed, "{name}");
         match it.body {
             Answer::Text(_) => n_streams += 1,

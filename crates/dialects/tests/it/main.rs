@@ -5,5 +5,6 @@ mod decode;
 mod door;
 mod encode;
 mod names;
+mod play;
 mod voice;
 mod yaml;

@@ -93,16 +93,6 @@ const ERROR_CODES: &[&str] = &[
     "data_residency_mismatch",
     "bio_policy",
     "misalignment_policy_violation",
-    "invalid_image",
-    "invalid_image_format",
-    "invalid_base64_image",
-    "invalid_image_url",
-    "image_too_large",
-    "image_too_small",
-    "unsupported_image_media_type",
-    "empty_image_file",
-    "failed_to_download_image",
-    "image_file_not_found",
 ];
 
 fn error_code(code: &str) -> &str {
@@ -110,8 +100,9 @@ fn error_code(code: &str) -> &str {
         return code;
     }
     match code {
-        "rate_limited" => "rate_limit_exceeded",
-        "refused" | "too_long" | "invalid" | "context_length_exceeded" => "invalid_prompt",
+        "content_refused" | "context_length_exceeded" | "upstream_invalid_request" => {
+            "invalid_prompt"
+        }
         _ => "server_error",
     }
 }

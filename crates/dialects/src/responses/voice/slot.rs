@@ -93,6 +93,11 @@ impl Slot {
         self.progress == Progress::Open
     }
 
+    /// An item that was shown whole, before the answer it belongs to was lost, is incomplete with it.
+    pub(crate) fn settle(&mut self, status: Status) {
+        self.progress = Progress::Closed(status);
+    }
+
     pub(crate) fn seal(&mut self, new: &Sealed) {
         if let Shown::Reasoning { sealed, .. } = &mut self.body {
             *sealed = Some(new.clone());

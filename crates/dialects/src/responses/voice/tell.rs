@@ -486,7 +486,8 @@ impl Voice {
                 }
                 let whole = reasoning.content.concat();
                 let Shown::Reasoning { content, .. } = &self.slots[place].body else { return };
-                if let Some(rest) = rest(&whole, Some(content.concat().len())) {
+                let told = Some(content.concat().len()).filter(|_| !content.is_empty());
+                if let Some(rest) = rest(&whole, told).filter(|_| !reasoning.content.is_empty()) {
                     self.thought(place, rest, out);
                 }
                 if let Some(sealed) = &reasoning.sealed {
