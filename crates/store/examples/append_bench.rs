@@ -55,9 +55,10 @@ fn body(n: u64) -> Bytes {
 async fn through_log(folder: &Path, sessions: u64) -> Value {
     let url = format!("sqlite:{}", folder.join("state.db").display());
     let store = open(&url, Settings::default()).await.unwrap();
+    let bodies = Arc::new(bodies());
     let end = Instant::now() + LASTS;
-    let tasks: Vec<_> =
-        (0..sessions).map(|n| tokio::spawn(appends(Arc::clone(&store.log), n, end))).collect();
+    let start_one = |n| tokio::spawn(appends(Arc::clone(&store.log), n, Arc::clone(&bodies), end));
+    let tasks: Vec<_> = (0..sessions).map(start_one).collect();
     let start = Instant::now();
     let mut took = Vec::new();
     for task in tasks {
