@@ -42,7 +42,7 @@ pub fn inherit(session: &Session) -> Option<Inheritance> {
     let turn_no = live.turn_no + 1;
     // A turn that is visible only at its end leaves nothing before it has one.
     let unseen = live.turn.as_ref().filter(|it| it.terms.visible == Visible::AtEnd).map(|it| it.no);
-    let seen = |item: &Item| Some(item.id.turn) != unseen;
+    let seen = |item: &Item| Some(item.id.turn) != unseen || outlives_its_turn(item);
 
     let said = session.transcript.entries.iter().filter(|it| !it.hidden).map(|it| &it.item);
     let kept =
@@ -94,6 +94,21 @@ pub fn inherit(session: &Session) -> Option<Inheritance> {
         doubts,
         warm: live.warm.clone(),
     })
+}
+
+/// What stays even of a turn that leaves nothing: without a result an earlier turn's call would stand unanswered, and
+/// what became of an outside effect is true whatever became of the turn.
+pub(crate) fn outlives_its_turn(item: &Item) -> bool {
+    match &item.body {
+        Body::Result { call, .. } => call.turn != item.id.turn,
+        Body::Note { .. } => true,
+        Body::Message { .. }
+        | Body::Reasoning(_)
+        | Body::Call { .. }
+        | Body::Compaction { .. }
+        | Body::Opaque { .. }
+        | Body::Erased => false,
+    }
 }
 
 fn closed_by_fork(outcome: Outcome) -> &'static str {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::event::{End, Event};
-use crate::ids::{CallId, ItemId, Seq};
+use crate::ids::{ItemId, Seq};
 use crate::input::Visible;
 use crate::item::{Body, Item, Status};
 use crate::state::{Entry, Live, Past, Transcript};
@@ -84,20 +84,9 @@ impl Transcript {
         self.entries.extend(said);
     }
 
-    /// A result that answers an earlier turn's call stays: without it that call would stand unanswered.
     fn hide(&mut self, turn: u32) {
         for entry in self.entries.iter_mut().filter(|it| it.item.id.turn == turn) {
-            entry.hidden = match &entry.item.body {
-                Body::Result { call: CallId { turn: asked_in, .. }, .. } => *asked_in == turn,
-                // What became of an outside effect is true whatever became of the turn.
-                Body::Note { .. } => false,
-                Body::Message { .. }
-                | Body::Reasoning(_)
-                | Body::Call { .. }
-                | Body::Compaction { .. }
-                | Body::Opaque { .. }
-                | Body::Erased => true,
-            };
+            entry.hidden = !crate::fork::outlives_its_turn(&entry.item);
         }
     }
 

@@ -49,7 +49,8 @@ impl SealedLog {
         SealedLog { shelf, keys, blobs, stripes: Stripes::new(), at_hand: Mutex::default() }
     }
 
-    /// The session's data key; a fresh one (`true`) if it has none.
+    /// The session's data key; a fresh one (`true`) if it has none. Only for who holds the session: an erasure would
+    /// change it. A fresh key is not yet put at hand, as nobody holds the session when it has turned out to be used.
     async fn key_of(&self, session: SessionId) -> Result<(Arc<DataKey>, bool), Down> {
         if let Some(key) = self.at_hand().get(&session) {
             return Ok((Arc::clone(key), false));
@@ -60,7 +61,11 @@ impl SealedLog {
                 self.put_at_hand(session, &key);
                 Ok((key, false))
             }
-            None => Ok((self.keys.take().await?, true)),
+            None => {
+                let key = self.keys.take().await?;
+                self.keys.remember(&key);
+                Ok((key, true))
+            }
         }
     }
 
@@ -85,16 +90,6 @@ impl SealedLog {
 
     fn at_hand(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<DataKey>>> {
         self.at_hand.lock().expect("no one panics while holding it")
-    }
-
-    /// A fresh key was used, or was not.
-    fn settle_key(&self, session: SessionId, key: Arc<DataKey>, used: bool) {
-        if used {
-            self.keys.remember(&key);
-            self.put_at_hand(session, &key);
-        } else {
-            self.keys.give_back(key);
-        }
     }
 
     pub(crate) async fn open_row(
@@ -202,8 +197,8 @@ impl Log for SealedLog {
         let append = Append { session, row, key: input, consumed, projection, blobs };
         let wrote = self.shelf.write(Change::Append(Box::new(append)), Some(Box::new(hold))).await;
         let wrote = wrote.map_err(AppendError::Down)?;
-        if fresh {
-            self.settle_key(session, key, matches!(wrote, Wrote::Landed(_)));
+        if fresh && matches!(wrote, Wrote::Fenced | Wrote::Seen(_)) {
+            self.keys.give_back(key);
         }
         match wrote {
             Wrote::Landed(head) => Ok(Landed { head }),
@@ -312,15 +307,11 @@ impl Log for SealedLog {
 
     async fn post(&self, session: SessionId, key: &str, body: Bytes) -> Result<(), Down> {
         let hold = self.stripes.shared(session).await;
-        let (data_key, fresh) = self.key_of(session).await?;
+        let (data_key, _) = self.key_of(session).await?;
         let body = data_key.seal(&inbox_place(session, key), &body);
         let key = key.to_owned();
         let change = Change::Post { session, key, data_key: data_key.id, body };
-        self.done(change, Some(Box::new(hold))).await?;
-        if fresh {
-            self.settle_key(session, data_key, true);
-        }
-        Ok(())
+        self.done(change, Some(Box::new(hold))).await
     }
 
     async fn inbox(&self, session: SessionId) -> Result<Vec<Posted>, Down> {

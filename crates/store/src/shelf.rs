@@ -14,7 +14,7 @@ use everstate_runtime::ports::{
 
 use crate::row::SealedRow;
 
-/// Names a data key. Ids are never used twice.
+/// Names a data key. No two keys have the same.
 pub(crate) type KeyId = i64;
 
 /// Keyed hash of a blob's content: its address within its session.

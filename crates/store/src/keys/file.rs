@@ -70,15 +70,13 @@ impl KeyFile {
             let mut db = self.db();
             let tx = db.transaction()?;
             let mut ids = Vec::with_capacity(secrets.len());
-            {
-                let last: KeyId = tx.query_row(sql::LAST_DATA_KEY, [], |it| it.get(0))?;
-                let mut insert = tx.prepare_cached(sql::INSERT_DATA_KEY)?;
-                for (id, secret) in (last + 1..).zip(secrets) {
-                    insert.execute((id, self.wrapping.seal(&id.to_be_bytes(), secret)))?;
-                    ids.push(id);
-                }
-                let last = ids.last().copied().unwrap_or(last);
-                tx.execute(sql::SET_LAST_DATA_KEY, [last])?;
+            for secret in secrets {
+                // Drawn, not counted: after this file was brought back from a backup, a new key must not have the
+                // name of one that came later and was lost.
+                let id = KeyId::from_be_bytes(random()) & KeyId::MAX;
+                let wrapped = self.wrapping.seal(&id.to_be_bytes(), secret);
+                tx.prepare_cached(sql::INSERT_DATA_KEY)?.execute((id, wrapped))?;
+                ids.push(id);
             }
             tx.commit()?;
             Ok(ids)

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::str::FromStr;
 
 use crate::seal::{DataKey, random};
 use crate::sqlite::migrate;
@@ -22,6 +23,26 @@ pub enum KeySource {
     Env(String),
     /// Made on first use, readable by its owner only.
     File(PathBuf),
+}
+
+/// `command:...`, `env:NAME` or `file:PATH`. The error says what it should look like.
+impl FromStr for KeySource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<KeySource, String> {
+        match text.split_once(':') {
+            Some(("command", command)) if !command.is_empty() => {
+                Ok(KeySource::Command(command.to_owned()))
+            }
+            Some(("env", name)) if !name.is_empty() => Ok(KeySource::Env(name.to_owned())),
+            Some(("file", path)) if !path.is_empty() => Ok(KeySource::File(path.into())),
+            // What was given may be the key itself: it is not repeated.
+            _ => {
+                Err("a master key is named by `command:COMMAND`, `env:NAME` or `file:PATH`"
+                    .to_owned())
+            }
+        }
+    }
 }
 
 impl KeySource {

@@ -135,8 +135,6 @@ pub(crate) const DOCUMENTS: &str = "\
 pub(crate) const WRAPPING_KEY: &str = "SELECT wrapped FROM wrapping_key WHERE id = 1";
 pub(crate) const INSERT_WRAPPING_KEY: &str =
     "INSERT INTO wrapping_key (id, wrapped) VALUES (1, ?1)";
-pub(crate) const LAST_DATA_KEY: &str = "SELECT last FROM counter WHERE id = 1";
-pub(crate) const SET_LAST_DATA_KEY: &str = "UPDATE counter SET last = ?1 WHERE id = 1";
 pub(crate) const INSERT_DATA_KEY: &str = "INSERT INTO data_key (id, wrapped) VALUES (?1, ?2)";
 pub(crate) const DATA_KEY: &str = "SELECT wrapped FROM data_key WHERE id = ?1";
 pub(crate) const DELETE_DATA_KEY: &str = "DELETE FROM data_key WHERE id = ?1";

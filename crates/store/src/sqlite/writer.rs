@@ -154,3 +154,6 @@ fn is_harmless(err: &rusqlite::Error) -> bool {
         Some(ConstraintViolation | DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | TooBig)
     )
 }
+
+#[cfg(test)]
+mod tests;

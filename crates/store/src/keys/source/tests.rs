@@ -47,3 +47,18 @@ fn a_command_wraps_and_unwraps() {
     let said = source.unwrap(&wrapped).expect_err("it fails");
     assert!(said.contains("no such key"), "{said}");
 }
+
+#[test]
+fn a_source_is_named_by_its_kind() {
+    for (text, source) in [
+        ("env:KEY", KeySource::Env("KEY".to_owned())),
+        ("file:/etc/key", KeySource::File("/etc/key".into())),
+        ("command:kms --key a:b", KeySource::Command("kms --key a:b".to_owned())),
+    ] {
+        assert_eq!(text.parse(), Ok(source));
+    }
+    for text in ["", "env:", "KEY", "vault:x", &"0".repeat(64)] {
+        let refused = text.parse::<KeySource>().expect_err(text);
+        assert!(!refused.contains("00"), "{refused}");
+    }
+}

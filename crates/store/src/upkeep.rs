@@ -1,21 +1,22 @@
-//! What keeps a store in order, and what can be said about it. Someone has to call these now and then; the store
-//! starts nothing by itself.
+//! What keeps a store in order, and what can be said about it. The store starts none of it by itself: whoever opens
+//! one gives [`keep`] a task.
 
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use everstate_runtime::ports::Down;
+use everstate_kernel::ids::Millis;
+use everstate_runtime::ports::{Clock, Down};
 
 use crate::keys::blocking;
 use crate::log::SealedLog;
 use crate::shelf::{Change, Now};
 
-/// How often [`Upkeep::run`] wants to be called: what was erased is gone for good within the hour.
-pub const EVERY: Duration = Duration::from_secs(20 * 60);
+/// What was erased is gone for good within the hour, also if it has to be tried again.
+const EVERY_MS: Millis = 20 * 60 * 1_000;
 /// How long a blob that nothing names is left alone.
 const GRACE: Duration = Duration::from_secs(60 * 60);
 
@@ -36,6 +37,17 @@ pub struct Facts {
     pub flush: Option<Duration>,
     /// Where the keys come from, and where they are.
     pub keys: String,
+}
+
+/// Does what has to be done now and then, until the store is dropped.
+pub async fn keep(upkeep: Weak<Upkeep>, clock: Arc<dyn Clock>) {
+    loop {
+        clock.sleep_until(clock.now() + EVERY_MS).await;
+        let Some(upkeep) = upkeep.upgrade() else { return };
+        if let Err(down) = upkeep.run().await {
+            tracing::warn!(%down, "the store could not be kept in order; it is tried again");
+        }
+    }
 }
 
 impl Upkeep {
@@ -123,3 +135,6 @@ impl fmt::Debug for Upkeep {
         write!(f, "Upkeep({:?})", self.path)
     }
 }
+
+#[cfg(test)]
+mod tests;

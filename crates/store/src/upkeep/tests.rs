@@ -1,0 +1,68 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use everstate_kernel::ids::{Millis, SessionId};
+use everstate_runtime::ports::{NewRow, RowKind};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::open::{Settings, open};
+
+/// A clock whose sleepers wake when it is told to go on.
+#[derive(Debug, Default)]
+struct Hands {
+    now: AtomicU64,
+    moved: Notify,
+    sleeping: Notify,
+}
+
+#[async_trait]
+impl Clock for Hands {
+    fn now(&self) -> Millis {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    async fn sleep_until(&self, at: Millis) {
+        self.sleeping.notify_one();
+        self.moved.notified().await;
+        self.now.store(at, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn what_was_erased_is_destroyed_within_the_hour() {
+    let store = open("memory:", Settings::default()).await.expect("in memory");
+    let session = SessionId(7);
+    let row = NewRow {
+        session,
+        seq: 1,
+        kind: RowKind::Events,
+        at: 1,
+        prev: [0; 32],
+        body: Bytes::from("my name"),
+        key: None,
+        consumed: Vec::new(),
+        projection: None,
+    };
+    store.log.append(row).await.expect("it lands");
+    let shelf = Arc::clone(&store.upkeep.log.shelf);
+    let old = shelf.data_key(session).await.expect("in memory").expect("it has one");
+    store.log.erase(session, Box::new(|_, _, _| Some(Vec::new()))).await.expect("in memory");
+    assert_eq!(shelf.doomed().await, Ok(vec![old]));
+
+    let hands = Arc::new(Hands::default());
+    let clock: Arc<dyn Clock> = Arc::clone(&hands) as Arc<dyn Clock>;
+    let task = tokio::spawn(keep(Arc::downgrade(&store.upkeep), clock));
+    hands.sleeping.notified().await;
+    assert_eq!(shelf.doomed().await, Ok(vec![old]));
+    hands.moved.notify_one();
+    hands.sleeping.notified().await;
+    assert!(hands.now() <= 60 * 60 * 1_000);
+    assert_eq!(shelf.doomed().await, Ok(vec![]));
+    assert!(store.upkeep.log.keys.find(old).await.expect("in memory").is_none());
+    // It ends with the store.
+    drop(store);
+    hands.moved.notify_one();
+    task.await.expect("it ends");
+}
