@@ -9,7 +9,7 @@ mod calls;
 mod turns;
 
 use crate::event::Event;
-use crate::ids::{ItemId, Millis};
+use crate::ids::{ASIDE, ItemId, Millis};
 use crate::input::{Create, Input, Shown};
 use crate::item::{Body, Item, Part, Status};
 use crate::state::{Live, Rejection, Session};
@@ -108,6 +108,11 @@ impl Draft<'_> {
         ItemId { turn: self.live.turn_no, idx: self.live.next_idx }
     }
 
+    /// The name of the next item that is heard beside the turn's own course.
+    fn next_aside(&self) -> ItemId {
+        ItemId { turn: self.live.turn_no, idx: ASIDE + self.live.asides }
+    }
+
     fn compact(&mut self, summary: Vec<Part>, through: ItemId) -> Result<(), Rejection> {
         if let Some(turn) = &self.live.turn {
             return Err(Rejection::Busy { turn: turn.no });
@@ -132,7 +137,7 @@ impl Draft<'_> {
         if !open.is_empty() {
             return Err(Rejection::NotABoundary);
         }
-        let item = item(self.next_item(), Body::Compaction { summary, through });
+        let item = item(self.next_aside(), Body::Compaction { summary, through });
         self.push(Event::Compacted { item });
         Ok(())
     }

@@ -125,6 +125,11 @@ pub struct ItemId {
     pub idx: u32,
 }
 
+/// Where the numbers begin of what is heard beside a turn's own course (steering, news of an earlier call). A model's
+/// items and calls are numbered without gaps, so that their names are known when their first piece is shown; nothing
+/// may come in between.
+pub const ASIDE: u32 = 1 << 31;
+
 /// The `n`-th tool call of a turn, from 1. With the session it is the call's idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CallId {

@@ -1,7 +1,7 @@
 //! Folding facts into the part of a session that decisions look at. Total: nothing here may refuse a fact.
 
 use crate::event::{Cost, Event};
-use crate::ids::{AttemptId, ItemId, Millis};
+use crate::ids::{ASIDE, AttemptId, ItemId, Millis};
 use crate::item::{Body, Item, Outcome};
 use crate::plan::Warm;
 use crate::state::{Attempt, Call, CallState, Doubt, Live, Turn};
@@ -25,6 +25,7 @@ impl Live {
             Event::TurnStarted { turn, terms, items } => {
                 self.turn_no = *turn;
                 self.next_idx = 0;
+                self.asides = 0;
                 self.next_call = 1;
                 self.turn = Some(Turn {
                     no: *turn,
@@ -191,7 +192,9 @@ impl Live {
     /// Keeps the counters that name things ahead of what was named.
     fn count_items(&mut self, items: &[Item]) {
         for item in items {
-            if let Body::Call { call, .. } = &item.body {
+            if let Body::Call { call, .. } = &item.body
+                && call.n < ASIDE
+            {
                 self.next_call = self.next_call.max(call.n + 1);
             }
             self.count_item(item.id, crate::request::item_bytes(item));
@@ -199,7 +202,10 @@ impl Live {
     }
 
     fn count_item(&mut self, id: ItemId, bytes: u64) {
-        self.next_idx = self.next_idx.max(id.idx + 1);
+        match id.idx.checked_sub(ASIDE) {
+            Some(n) => self.asides = self.asides.max(n + 1),
+            None => self.next_idx = self.next_idx.max(id.idx + 1),
+        }
         self.in_turn(|it| it.bytes = it.bytes.saturating_add(bytes));
     }
 

@@ -72,6 +72,8 @@ pub struct Live {
     pub turn_no: TurnNo,
     /// The next item's index in the turn.
     pub next_idx: u32,
+    /// How many items of the turn were heard aside.
+    pub asides: u32,
     /// The next call's number in the turn.
     pub next_call: u32,
     pub turn: Option<Turn>,

@@ -90,9 +90,12 @@ impl Transcript {
         }
     }
 
+    /// Its place stays, hidden.
     fn erase(&mut self, items: &BTreeSet<ItemId>) {
-        let said = self.entries.iter_mut().map(|it| &mut it.item);
-        for item in said.chain(&mut self.waiting).filter(|it| items.contains(&it.id)) {
+        for entry in self.entries.iter_mut().filter(|it| items.contains(&it.item.id)) {
+            *entry = Entry { item: Arc::new(crate::erase::erased(&entry.item)), hidden: true };
+        }
+        for item in self.waiting.iter_mut().filter(|it| items.contains(&it.id)) {
             *item = Arc::new(crate::erase::erased(item));
         }
     }

@@ -159,7 +159,7 @@ impl Draft<'_> {
             let text = format!(
                 "The earlier call of {name}, closed as {closed}, is settled: {became}. Its answer: {told}"
             );
-            let note = item(self.next_item(), Body::Note { text });
+            let note = item(self.next_aside(), Body::Note { text });
             self.push(Event::OutcomeLearned { call, outcome, output, note });
         }
     }

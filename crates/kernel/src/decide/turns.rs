@@ -46,7 +46,8 @@ impl Draft<'_> {
         // The answers may have ended the turn, if it could not go on.
         let Some(turn) = self.live.turn.as_ref().map(|it| it.no) else { return Ok(()) };
         if !begin.items.is_empty() {
-            let items = self.named(turn, self.live.next_idx, self.live.next_call, begin.items)?;
+            let first = self.next_aside().idx;
+            let items = self.named(turn, first, first, begin.items)?;
             self.push(Event::Steered { turn, items });
         }
         self.go_on();

@@ -639,7 +639,7 @@ fn a_summary_stands_for_what_it_covers_until_that_is_erased() {
               7 2.1#1 placed: eu-1
               8 2.1#1 replied: assistant "four"
               8 turn 2 completed
-              9 erased 1:0 1:2
+              9 erased 1:0 1:+0
              10 turn 3: user "five"
              10 step 1
              10 attempt 3.1#1 first

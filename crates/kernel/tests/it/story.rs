@@ -1,6 +1,7 @@
 //! Tells a log in one line an event: what scenarios expect, and what a broken promise shows.
 
 use everstate_kernel::event::{Append, End, Event};
+use everstate_kernel::ids::{ASIDE, ItemId};
 use everstate_kernel::item::{Body, Item, Part};
 
 pub(crate) fn tell(log: &[Append]) -> String {
@@ -49,8 +50,7 @@ fn line((append, event): (&Append, &Event)) -> String {
         Event::OutcomeLearned { call, outcome, .. } => format!("{call} learned: {}", word(outcome)),
         Event::Compacted { item } => format!("compacted: {}", said(std::slice::from_ref(item))),
         Event::ItemErased { items } => {
-            let ids: Vec<String> =
-                items.iter().map(|it| format!("{}:{}", it.turn, it.idx)).collect();
+            let ids: Vec<String> = items.iter().map(|it| place(*it)).collect();
             format!("erased {}", ids.join(" "))
         }
         Event::Parked { reason } => format!("parked: {reason}"),
@@ -73,7 +73,7 @@ fn item(item: &Item) -> String {
             format!("result of {call} {} {:?}", word(outcome), text(output))
         }
         Body::Compaction { through, .. } => {
-            format!("summary through {}:{}", through.turn, through.idx)
+            format!("summary through {}", place(*through))
         }
         Body::Note { text } => format!("note {text:?}"),
         Body::Opaque { dialect, .. } => format!("opaque {dialect}"),
@@ -107,4 +107,11 @@ pub(crate) fn text(parts: &[Part]) -> String {
 /// A plain enum's word in the log.
 fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).unwrap().as_str().unwrap_or("?").to_owned()
+}
+
+fn place(id: ItemId) -> String {
+    match id.idx.checked_sub(ASIDE) {
+        Some(n) => format!("{}:+{n}", id.turn),
+        None => format!("{}:{}", id.turn, id.idx),
+    }
 }

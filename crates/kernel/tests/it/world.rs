@@ -155,7 +155,10 @@ impl World {
             self.crash(); // Before the append: nothing happened.
             return false;
         }
-        let seq = self.log.len() as u64 + 1;
+        let seq = self.owner.session.head + 1;
+        if seq <= self.log.len() as u64 {
+            return false; // The position is taken: a dying owner writes no more.
+        }
         let at = self.now.max(self.owner.session.live.last_at);
         let append = Append { seq, at, events };
         let read_back = Append::decode(seq, &append.encode()).unwrap();
