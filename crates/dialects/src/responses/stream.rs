@@ -74,10 +74,9 @@ impl Answer {
                 (Opening::Call { name }, ToldBody::Call { arguments: 0 })
             }
             _ if !whole => return,
-            _ => (
-                Opening::Opaque { dialect: NAME.to_owned(), json: item.json() },
-                ToldBody::Opaque,
-            ),
+            _ => {
+                (Opening::Opaque { dialect: NAME.to_owned(), json: item.json() }, ToldBody::Opaque)
+            }
         };
         let n = self.items.len() as u32;
         self.places.insert(index, self.items.len());

@@ -77,7 +77,8 @@ fn told_responses(response: &Value) -> Value {
             "message" => {
                 let mut texts = String::new();
                 for part in item["content"].as_array().expect("parts") {
-                    texts.push_str(part["text"].as_str().or(part["refusal"].as_str()).unwrap_or(""));
+                    texts
+                        .push_str(part["text"].as_str().or(part["refusal"].as_str()).unwrap_or(""));
                     let n = part["annotations"].as_array().map_or(0, Vec::len);
                     texts.push_str(&"^".repeat(n));
                 }
@@ -108,7 +109,7 @@ fn final_response(body: &Answer) -> Option<Value> {
         Answer::Text(text) => {
             let data = text.lines().filter_map(|it| it.strip_prefix("data: "));
             let events = data.filter_map(|it| serde_json::from_str::<Value>(it).ok());
-            events.map(|it| it["response"].clone()).filter(|it| it.is_object()).last()
+            events.rev().map(|it| it["response"].clone()).find(Value::is_object)
         }
         Answer::None => None,
     }
@@ -176,7 +177,10 @@ fn recorded_responses_decode_to_what_was_answered() {
         recorded.n_files,
         recorded.other.len()
     ));
-    assert!(n_streams >= 8 && n_whole >= 50, "recorded traffic was there, but hardly any of it was read");
+    assert!(
+        n_streams >= 8 && n_whole >= 50,
+        "recorded traffic was there, but hardly any of it was read"
+    );
 }
 
 /// What a chat answer says in all: thoughts, text, and calls in their order.
@@ -219,8 +223,7 @@ fn expected_chat(body: &Answer) -> (Value, Value) {
             }
         }
         let choice = &chunk["choices"][0];
-        let delta =
-            if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
+        let delta = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
         let said = delta["reasoning_content"].as_str().or(delta["reasoning"].as_str());
         thoughts.push_str(said.unwrap_or(""));
         match &delta["content"] {
@@ -282,7 +285,10 @@ fn recorded_chat_decodes_to_what_was_answered() {
         }
     }
     say(&format!("chat: {n_streams} streams, {n_whole} whole answers; failed: {n_failed:#?}"));
-    assert!(n_streams >= 8 && n_whole >= 55, "recorded traffic was there, but hardly any of it was read");
+    assert!(
+        n_streams >= 8 && n_whole >= 55,
+        "recorded traffic was there, but hardly any of it was read"
+    );
     assert!(n_failed.len() <= 6, "more failed than the recorded errors");
 }
 
@@ -310,8 +316,10 @@ fn cutting_recorded_bytes_anywhere_changes_nothing() {
     if streams.is_empty() {
         return;
     }
-    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
-    let strategy = (any::<prop::sample::Index>(), prop::collection::vec(1usize..400, 1..40), 1usize..4);
+    let config =
+        ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+    let strategy =
+        (any::<prop::sample::Index>(), prop::collection::vec(1usize..400, 1..40), 1usize..4);
     proptest!(config, |((stream, sizes, scale) in strategy)| {
         let (dialect, name, body) = &streams[stream.index(streams.len())];
         let whole = hear(dialect, [body.as_slice()]);
@@ -334,7 +342,8 @@ fn cutting_recorded_bytes_anywhere_changes_nothing() {
 #[test]
 fn a_recorded_stream_that_breaks_off_has_no_end() {
     let streams = streams();
-    let config = ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() };
     if streams.is_empty() {
         return;
     }
