@@ -38,7 +38,7 @@ pub(crate) fn fold(pieces: &[Piece]) -> (Vec<Output>, Option<ReplyEnd>) {
 }
 
 /// What the items say, in a form that the recorded object can be brought into too.
-fn told(outputs: &[Output]) -> Value {
+pub(crate) fn told(outputs: &[Output]) -> Value {
     let mut out = Vec::new();
     for output in outputs {
         match &output.body {
@@ -59,7 +59,8 @@ fn told(outputs: &[Output]) -> Value {
             OutputBody::Reasoning(reasoning) => out.push(json!({
                 "reasoning": reasoning.summary,
                 "content": reasoning.content.concat(),
-                "sealed": reasoning.sealed.as_ref().map(|it| it.content.clone()),
+                // Sealed anew each time it is sent: the text differs between an item's end and the answer's.
+                "sealed": reasoning.sealed.is_some(),
             })),
             OutputBody::Call { name, arguments } => {
                 out.push(json!({"call": name, "arguments": arguments}));
@@ -70,7 +71,7 @@ fn told(outputs: &[Output]) -> Value {
     Value::Array(out)
 }
 
-fn told_responses(response: &Value) -> Value {
+pub(crate) fn told_responses(response: &Value) -> Value {
     let mut out = Vec::new();
     for item in response["output"].as_array().expect("a response has its output") {
         out.push(match item["type"].as_str().expect("an item has a type") {
@@ -92,7 +93,7 @@ fn told_responses(response: &Value) -> Value {
                 json!({
                     "reasoning": texts(&item["summary"]),
                     "content": texts(&item["content"]).concat(),
-                    "sealed": item["encrypted_content"],
+                    "sealed": item["encrypted_content"].is_string(),
                 })
             }
             "function_call" => json!({"call": item["name"], "arguments": item["arguments"]}),
@@ -103,7 +104,7 @@ fn told_responses(response: &Value) -> Value {
 }
 
 /// The final object of a Responses answer, as recorded.
-fn final_response(body: &Answer) -> Option<Value> {
+pub(crate) fn final_response(body: &Answer) -> Option<Value> {
     match body {
         Answer::Json(json) => Some(json.clone()),
         Answer::Text(text) => {
@@ -115,7 +116,7 @@ fn final_response(body: &Answer) -> Option<Value> {
     }
 }
 
-fn is_responses(it: &Exchange) -> bool {
+pub(crate) fn is_responses(it: &Exchange) -> bool {
     it.uri.split(['?', '#']).next().is_some_and(|it| it.ends_with("/responses"))
 }
 

@@ -71,6 +71,9 @@ pub(crate) fn echo(request: &Fields, model: &str) -> Json {
             ("service_tier", Some(json)) if json.text() == "\"auto\"" => {
                 out.raw(name, default);
             }
+            ("service_tier", Some(json)) if json.text() == "\"fast\"" => {
+                out.str(name, "priority");
+            }
             (_, Some(json)) => {
                 out.raw(name, json.text());
             }
