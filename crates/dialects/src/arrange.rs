@@ -39,7 +39,9 @@ pub(crate) fn arrange<'a>(items: &'a [Arc<Item>], left: &mut Left) -> Vec<(usize
                     out.append(&mut held);
                 }
             }
-            Body::Message { role: Role::Assistant, .. } | Body::Reasoning(_) | Body::Opaque { .. } => {
+            Body::Message { role: Role::Assistant, .. }
+            | Body::Reasoning(_)
+            | Body::Opaque { .. } => {
                 said(&mut out, &mut first_result, (place, item));
             }
             Body::Message { role: Role::User | Role::System | Role::Developer, .. }

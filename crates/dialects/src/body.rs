@@ -184,4 +184,3 @@ fn read(text: &str) -> Result<Fields, Failure> {
         ))
     })
 }
-

@@ -15,7 +15,8 @@ pub fn of_answer(status: u16, retry_after_ms: Option<Millis>, body: &[u8]) -> Fa
     let text = String::from_utf8_lossy(body);
     let parsed = json::tidy(text.trim()).ok().and_then(|it| Json::parse(it).ok());
     // Some wrap the object into a list of one.
-    let parsed = parsed.map(|it| json::list(&it).and_then(|it| it.into_iter().next()).unwrap_or(it));
+    let parsed =
+        parsed.map(|it| json::list(&it).and_then(|it| it.into_iter().next()).unwrap_or(it));
     let mut failure = match parsed.as_ref().and_then(Fields::of) {
         Some(fields) => of_object(Some(status), &fields),
         None if text.trim().is_empty() => {
@@ -186,8 +187,9 @@ fn in_word(letter: char) -> bool {
 }
 
 fn looks_secret(word: &str) -> bool {
-    const BEGINNINGS: &[&str] =
-        &["sk-", "pk-", "gsk_", "xai-", "AIza", "AKIA", "ASIA", "ya29.", "eyJ", "hf_", "key-", "ghp_"];
+    const BEGINNINGS: &[&str] = &[
+        "sk-", "pk-", "gsk_", "xai-", "AIza", "AKIA", "ASIA", "ya29.", "eyJ", "hf_", "key-", "ghp_",
+    ];
     let starts = BEGINNINGS.iter().any(|it| word.starts_with(it)) && word.len() >= 8;
     let starred = word.contains("***");
     let long = word.len() >= 40

@@ -2,6 +2,7 @@
 //! decides the order of what it writes (a provider's prompt cache goes by bytes).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use everstate_kernel::json::Json;
@@ -150,16 +151,41 @@ impl<'de> Deserialize<'de> for Fields {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Fields::default();
-                while let Some((name, json)) = map.next_entry::<String, Json>()? {
-                    // Names are few: a scan is cheaper than an index.
-                    fields.set(&name, json);
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry::<String, Json>()? {
+                    fields.push(field);
                 }
-                Ok(fields)
+                Ok(Fields(without_doubles(fields)))
             }
         }
         from.deserialize_map(Reader)
     }
+}
+
+/// So many names are compared one by one; an index would cost more.
+const FEW: usize = 32;
+
+/// Of doubled names the last counts, at the place of the first. An object from outside may have a million names.
+fn without_doubles(fields: Vec<(String, Json)>) -> Vec<(String, Json)> {
+    let doubled = |at: usize| fields[..at].iter().any(|(name, _)| *name == fields[at].0);
+    if fields.len() <= FEW && !(1..fields.len()).any(doubled) {
+        return fields;
+    }
+    let mut places = BTreeMap::new();
+    let mut out: Vec<(String, Json)> = Vec::with_capacity(fields.len());
+    for (name, json) in fields {
+        match places.get(&name) {
+            Some(&place) => {
+                let (_, old): &mut (String, Json) = &mut out[place];
+                *old = json;
+            }
+            None => {
+                places.insert(name.clone(), out.len());
+                out.push((name, json));
+            }
+        }
+    }
+    out
 }
 
 pub(crate) fn is_null(json: &Json) -> bool {

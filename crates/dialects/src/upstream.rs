@@ -19,12 +19,8 @@ pub trait Dialect: Send + Sync + Debug {
     fn path(&self) -> &'static str;
 
     /// The body to send; always asks for a stream. The same request gives the same bytes.
-    fn encode(
-        &self,
-        offer: &Offer,
-        request: &Request,
-        quirks: &Quirks,
-    ) -> Result<Encoded, Failure>;
+    fn encode(&self, offer: &Offer, request: &Request, quirks: &Quirks)
+    -> Result<Encoded, Failure>;
 
     /// Reads the answer to one request: a stream of events, or one JSON object where a provider does not stream.
     fn decoder(&self, offer: &Offer) -> Box<dyn Decoder>;

@@ -21,8 +21,15 @@ pub(crate) fn encode(offer: &Offer, request: &Request, quirks: &Quirks) -> Encod
     let tools = tools(request, quirks, &mut left);
     let mut body = head(offer, request, quirks, &tools, &mut left).open();
     body.push_str(",\"messages\":[");
-    let mut messages =
-        Messages { offer, quirks, left: &mut left, body, n: 0, draft: Draft::default(), images: Vec::new() };
+    let mut messages = Messages {
+        offer,
+        quirks,
+        left: &mut left,
+        body,
+        n: 0,
+        draft: Draft::default(),
+        images: Vec::new(),
+    };
     if let Some(instructions) = &request.agent.instructions {
         messages.message("system", &quoted(instructions), None);
     }
@@ -59,7 +66,8 @@ fn head(
     out.str("model", &offer.upstream_model);
     if !tools.is_empty() {
         out.raw("tools", &array(tools));
-        if let Some(parallel) = sampling.parallel_tool_calls.filter(|_| !quirks.no_parallel_tool_calls)
+        if let Some(parallel) =
+            sampling.parallel_tool_calls.filter(|_| !quirks.no_parallel_tool_calls)
         {
             out.bool("parallel_tool_calls", parallel);
         }
@@ -70,10 +78,12 @@ fn head(
     if let Some(json) = &sampling.top_p {
         out.raw("top_p", json.text());
     }
-    if let Some(format) = sampling.format.as_ref().and_then(|it| response_format(it, quirks, left)) {
+    if let Some(format) = sampling.format.as_ref().and_then(|it| response_format(it, quirks, left))
+    {
         out.raw("response_format", &format);
     }
-    if let Some(effort) = sampling.reasoning_effort.as_ref().filter(|_| !quirks.no_reasoning_effort) {
+    if let Some(effort) = sampling.reasoning_effort.as_ref().filter(|_| !quirks.no_reasoning_effort)
+    {
         out.str("reasoning_effort", effort);
     }
     if let Some(verbosity) = &sampling.verbosity {
@@ -87,7 +97,8 @@ fn head(
     if !quirks.no_prompt_cache_key && !has("prompt_cache_key") {
         out.str("prompt_cache_key", &request.session.to_string());
     }
-    for (name, json) in extra.into_iter().flatten().filter(|(name, _)| !WRITTEN.contains(&name.as_str()))
+    for (name, json) in
+        extra.into_iter().flatten().filter(|(name, _)| !WRITTEN.contains(&name.as_str()))
     {
         out.raw(name, json.text());
     }

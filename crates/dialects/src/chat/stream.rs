@@ -139,13 +139,12 @@ impl Answer {
                 self.detail(detail, told.is_none(), out);
             }
         }
-        match delta.get("content") {
-            Some(content) => match (string(content), list(content)) {
+        if let Some(content) = delta.get("content") {
+            match (string(content), list(content)) {
                 (Some(text), _) => self.text(&text, false, out),
                 (None, Some(parts)) => self.parts(&parts, out),
                 (None, None) => {}
-            },
-            None => {}
+            }
         }
         if let Some(text) = delta.text("refusal") {
             self.text(&text, true, out);
@@ -379,10 +378,12 @@ impl Hear for Answer {
         }
         self.about(&body);
         let choice = body.list("choices").and_then(|it| Fields::of(it.first()?));
-        let Some((choice, message)) = choice.and_then(|it| Some((it.clone(), it.fields("message")?)))
+        let Some((choice, message)) =
+            choice.and_then(|it| Some((it.clone(), it.fields("message")?)))
         else {
             return Err(failure::broken(
-                "the provider's answer is JSON, but no chat completion: it has no message".to_owned(),
+                "the provider's answer is JSON, but no chat completion: it has no message"
+                    .to_owned(),
             ));
         };
         if let Some(error) = choice.fields("error") {

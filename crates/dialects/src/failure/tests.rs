@@ -44,7 +44,9 @@ fn odd_bodies_are_understood_as_far_as_they_go() {
     check(
         502,
         "<html>\n<h1>Bad   Gateway</h1></html>",
-        expect![[r#"Overloaded -: the provider answered 502: `<html> <h1>Bad Gateway</h1></html>`"#]],
+        expect![[
+            r#"Overloaded -: the provider answered 502: `<html> <h1>Bad Gateway</h1></html>`"#
+        ]],
     );
     check(404, r#"{"error":"model not found"}"#, expect![[r#"NotFoundHere -: model not found"#]]);
     check(

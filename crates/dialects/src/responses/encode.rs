@@ -3,12 +3,12 @@
 //! Order matters: what stays the same through a session comes first, then the items, which only grow, then what
 //! changes from step to step. So a provider's prompt cache finds the longest common beginning.
 
+use everstate_kernel::agent::Format;
 use everstate_kernel::item::{Body, Item, Part, Reasoning, Role};
 use everstate_kernel::json::Json;
 use everstate_kernel::offer::Offer;
 use everstate_kernel::request::Request;
 use everstate_kernel::tool::{Runs, Tool, ToolChoice};
-use everstate_kernel::agent::Format;
 
 use crate::arrange::{self, Left, NO_PARAMETERS};
 use crate::json::{Fields, Obj, array, extra_of, quoted};
@@ -66,7 +66,8 @@ fn head(
     }
     if !tools.is_empty() {
         out.raw("tools", &array(tools));
-        if let Some(parallel) = sampling.parallel_tool_calls.filter(|_| !quirks.no_parallel_tool_calls)
+        if let Some(parallel) =
+            sampling.parallel_tool_calls.filter(|_| !quirks.no_parallel_tool_calls)
         {
             out.bool("parallel_tool_calls", parallel);
         }
@@ -97,7 +98,8 @@ fn head(
             out.raw("include", r#"["reasoning.encrypted_content"]"#);
         }
     }
-    for (name, json) in extra.into_iter().flatten().filter(|(name, _)| !WRITTEN.contains(&name.as_str()))
+    for (name, json) in
+        extra.into_iter().flatten().filter(|(name, _)| !WRITTEN.contains(&name.as_str()))
     {
         out.raw(name, json.text());
     }
@@ -291,7 +293,8 @@ impl Items<'_> {
             }
             Body::Result { call, outcome, output } => {
                 let call_id = arrange::call_id(*call, self.quirks.short_call_ids);
-                let rich = output.iter().any(|it| !matches!(it, Part::Text { .. } | Part::Refusal { .. }));
+                let rich =
+                    output.iter().any(|it| !matches!(it, Part::Text { .. } | Part::Refusal { .. }));
                 let mut out = Obj::of_kind("function_call_output");
                 out.str("call_id", &call_id);
                 if rich && !self.quirks.text_results {
@@ -334,13 +337,16 @@ impl Items<'_> {
 
     fn message(&mut self, role: Role, parts: &[Part], extra: Option<Fields>) -> String {
         let mut out = Obj::of_kind("message");
-        out.str("role", match role {
-            Role::System => "system",
-            Role::Developer if self.quirks.no_developer_role => "system",
-            Role::Developer => "developer",
-            Role::User => "user",
-            Role::Assistant => "assistant",
-        });
+        out.str(
+            "role",
+            match role {
+                Role::System => "system",
+                Role::Developer if self.quirks.no_developer_role => "system",
+                Role::Developer => "developer",
+                Role::User => "user",
+                Role::Assistant => "assistant",
+            },
+        );
         out.raw("content", &self.parts(parts, role == Role::Assistant));
         append(&mut out, extra);
         out.text()
@@ -413,7 +419,10 @@ impl Items<'_> {
             return None;
         }
         let mut out = Obj::of_kind("reasoning");
-        out.raw("summary", &array(reasoning.summary.iter().map(|it| text_part("summary_text", it))));
+        out.raw(
+            "summary",
+            &array(reasoning.summary.iter().map(|it| text_part("summary_text", it))),
+        );
         if plain {
             let parts = reasoning.content.iter().map(|it| text_part("reasoning_text", it));
             out.raw("content", &array(parts));

@@ -1,4 +1,4 @@
-//! Items of a session as `input_items` and conversations list them.
+//! What a client said, as `input_items` lists it.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use crate::responses::voice::slot;
 use crate::responses::{NAME, wire};
 use crate::{ItemKind, Names};
 
-/// The wire objects of these items, in their order. A call that the client told as history keeps the client's name;
-/// what has no wire form (compactions, erased items) is left out.
+/// The wire objects of the items that a client said in one input, in their order. A call that it told as history keeps
+/// the client's name for it; what has no wire form (compactions, erased items) is left out.
 pub fn list<'a>(names: &dyn Names, items: impl IntoIterator<Item = &'a Item>) -> Vec<Json> {
     let mut told: BTreeMap<CallId, String> = BTreeMap::new();
     let mut out = Vec::new();
@@ -73,7 +73,8 @@ fn one(names: &dyn Names, item: &Item, told: &BTreeMap<CallId, String>) -> Optio
         Body::Result { call, outcome, output } => {
             let mut out = begin(ItemKind::FunctionCallOutput, "function_call_output");
             out.str("status", status).str("call_id", &call_id(call));
-            let rich = output.iter().any(|it| !matches!(it, Part::Text { .. } | Part::Refusal { .. }));
+            let rich =
+                output.iter().any(|it| !matches!(it, Part::Text { .. } | Part::Refusal { .. }));
             match rich {
                 true => {
                     out.raw("output", &array(output.iter().filter_map(|it| part(it, Role::User))))

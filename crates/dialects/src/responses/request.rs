@@ -110,7 +110,10 @@ pub enum Choice {
     /// This tool.
     Named(String),
     /// One of these.
-    Picks { picks: Vec<Pick>, required: bool },
+    Picks {
+        picks: Vec<Pick>,
+        required: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -195,13 +198,16 @@ pub fn read_create(body: &[u8]) -> Result<CreateRequest, Complaint> {
         },
         None => false,
     };
-    let previous_response_id =
-        body.take("previous_response_id").map(|it| text("previous_response_id", &it)).transpose()?;
+    let previous_response_id = body
+        .take("previous_response_id")
+        .map(|it| text("previous_response_id", &it))
+        .transpose()?;
     let conversation = body.take("conversation").map(|it| read_conversation(&it)).transpose()?;
     if previous_response_id.is_some() && conversation.is_some() {
         return Err(Complaint {
-            message: "'previous_response_id' and 'conversation' exclude each other: send one of them."
-                .to_owned(),
+            message:
+                "'previous_response_id' and 'conversation' exclude each other: send one of them."
+                    .to_owned(),
             param: Some("previous_response_id".to_owned()),
             code: Some("mutually_exclusive_parameters"),
         });
@@ -354,7 +360,9 @@ fn read_metadata(json: &Json) -> Result<Json, Complaint> {
     let n_keys = object.iter().count();
     if n_keys > METADATA_KEYS_MAX {
         return Err(too_much(
-            format!("Invalid 'metadata': at most {METADATA_KEYS_MAX} keys, but there are {n_keys}."),
+            format!(
+                "Invalid 'metadata': at most {METADATA_KEYS_MAX} keys, but there are {n_keys}."
+            ),
             "metadata".to_owned(),
         ));
     }
@@ -368,7 +376,9 @@ fn read_metadata(json: &Json) -> Result<Json, Complaint> {
         }
         if text(&param, value)?.chars().count() > METADATA_VALUE_CHARS_MAX {
             return Err(too_much(
-                format!("Invalid '{param}': a value has at most {METADATA_VALUE_CHARS_MAX} letters."),
+                format!(
+                    "Invalid '{param}': a value has at most {METADATA_VALUE_CHARS_MAX} letters."
+                ),
                 param,
             ));
         }

@@ -4,7 +4,7 @@
 //! so each item is *caught up* with it: what was not yet told is told then. What was streamed and what is kept is
 //! thereby the same, whoever serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use everstate_kernel::delta::{Delta, Finish, Opening, Piece, ReplyEnd};
 use everstate_kernel::input::Failure;
@@ -24,6 +24,10 @@ pub(crate) struct Answer {
     items: Vec<Told>,
     /// The provider's output index of an item, and its place among ours.
     places: BTreeMap<u64, usize>,
+    /// Items that are told when they are whole, and are not yet: what comes after them waits, so that the order of the
+    /// items is the provider's.
+    awaited: BTreeSet<u64>,
+    held: Vec<(String, Fields)>,
 }
 
 /// What of an item has been told so far. Lengths are in bytes.
@@ -52,7 +56,13 @@ struct ToldPart {
 
 impl Answer {
     pub(crate) fn new(domain: String) -> Answer {
-        Answer { domain, items: Vec::new(), places: BTreeMap::new() }
+        Answer {
+            domain,
+            items: Vec::new(),
+            places: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            held: Vec::new(),
+        }
     }
 
     /// Opens an item. One that only its own dialect understands is told when it is whole.
@@ -73,11 +83,13 @@ impl Answer {
                 let name = item.text("name").unwrap_or_default();
                 (Opening::Call { name }, ToldBody::Call { arguments: 0 })
             }
-            _ if !whole => return,
-            _ => (
-                Opening::Opaque { dialect: NAME.to_owned(), json: item.json() },
-                ToldBody::Opaque,
-            ),
+            _ if !whole => {
+                self.awaited.insert(index);
+                return;
+            }
+            _ => {
+                (Opening::Opaque { dialect: NAME.to_owned(), json: item.json() }, ToldBody::Opaque)
+            }
         };
         let n = self.items.len() as u32;
         self.places.insert(index, self.items.len());
@@ -92,6 +104,7 @@ impl Answer {
 
     /// The final form of an item: tells what is missing of it, and closes it.
     fn close(&mut self, index: u64, item: Fields, out: &mut Vec<Piece>) {
+        self.awaited.remove(&index);
         self.open(index, &item, true, out);
         let domain = self.domain.clone();
         let Some(told) = self.told(index) else { return };
@@ -154,7 +167,12 @@ impl Answer {
 impl Hear for Answer {
     fn event(&mut self, kind: &str, data: Fields, out: &mut Vec<Piece>) -> Result<(), Failure> {
         let kind = data.text("type").unwrap_or_else(|| kind.to_owned());
-        let index = data.number("output_index").unwrap_or(0);
+        let index = data.number("output_index");
+        if self.awaited.first().is_some_and(|first| index.is_some_and(|it| it > *first)) {
+            self.held.push((kind, data));
+            return Ok(());
+        }
+        let index = index.unwrap_or(0);
         let part = |name| data.number(name).unwrap_or(0) as usize;
         let delta = || data.text("delta").unwrap_or_default();
         match kind.as_str() {
@@ -165,7 +183,13 @@ impl Hear for Answer {
             }
             "response.output_item.done" => {
                 if let Some(item) = data.fields("item") {
+                    let was_awaited = self.awaited.contains(&index);
                     self.close(index, item, out);
+                    if was_awaited {
+                        for (kind, data) in std::mem::take(&mut self.held) {
+                            self.event(&kind, data, out)?;
+                        }
+                    }
                 }
             }
             "response.output_text.delta" => {

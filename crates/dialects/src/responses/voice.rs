@@ -114,8 +114,7 @@ impl Voice {
     /// its beginning.
     pub fn know(&mut self, item: &Item) {
         if let Body::Call { call, name, arguments } = &item.body {
-            let known =
-                Known { item: item.id, name: name.clone(), arguments: arguments.clone() };
+            let known = Known { item: item.id, name: name.clone(), arguments: arguments.clone() };
             self.calls.insert(*call, known);
         }
         if item.id.turn == self.turn {
@@ -256,18 +255,18 @@ impl Voice {
         out: &mut Vec<WireEvent>,
     ) {
         let echo = terms.echo.as_ref().and_then(Fields::of).unwrap_or_default();
-        let is_client = |name: &str| {
-            terms.agent.tools.iter().any(|it| it.name == name && it.runs == Runs::Client)
-        };
+        let tools = &terms.agent.tools;
+        let clients: BTreeSet<&str> =
+            tools.iter().filter(|it| it.runs == Runs::Client).map(|it| it.name.as_str()).collect();
         let mut servers = BTreeMap::new();
-        for tool in &terms.agent.tools {
+        for tool in tools {
             if let Runs::Server(server) = &tool.runs
-                && !is_client(&tool.name)
+                && !clients.contains(tool.name.as_str())
             {
                 servers.insert(tool.name.clone(), server.label.clone());
             }
         }
-        let lists = ToolList::of(&echo, &terms.agent.tools, &servers);
+        let lists = ToolList::of(&echo, tools, &servers);
         let background = echo.get("background").and_then(crate::json::boolean).unwrap_or(false);
         self.terms = Some(Terms { echo, background, servers, lists });
         self.created_at = at;
@@ -435,7 +434,8 @@ impl Voice {
     fn ask(&mut self, names: &dyn Names, call: CallId, out: &mut Vec<WireEvent>) {
         let Some(known) = self.calls.get(&call).cloned() else { return };
         let label = self.server_of(&known.name).unwrap_or(OURS).to_owned();
-        let slot = Slot::approval(names.approval(call), known.item, label, &known.name, &known.arguments);
+        let slot =
+            Slot::approval(names.approval(call), known.item, label, &known.name, &known.arguments);
         let place = self.add(slot, out);
         self.close(place, Status::Completed, out);
     }
@@ -447,8 +447,8 @@ impl Voice {
             return;
         };
         let label = self.server_of(&known.name).unwrap_or(OURS).to_owned();
-        let approval = (self.asked.contains(&call) || call.turn != self.turn)
-            .then(|| names.approval(call));
+        let approval =
+            (self.asked.contains(&call) || call.turn != self.turn).then(|| names.approval(call));
         let place = self.tell_call(names, known.item, label, &known.name, approval, out);
         self.run.insert(call, place);
         self.server_arguments(place, &known.arguments, out);

@@ -29,23 +29,32 @@ fn every_line_end_is_one() {
         let stream = ["event: a", "data: 1", "data:2", "", "data: 3", "", ""].join(end);
         assert_eq!(events(&[stream.as_bytes()]), expected, "{end:?}");
     }
-    check("event: a\r\ndata: 1\ndata:2\r\r\ndata: 3\n\n", expect![[r#"
+    check(
+        "event: a\r\ndata: 1\ndata:2\r\r\ndata: 3\n\n",
+        expect![[r#"
         a|1\n2
         |3
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn marks_comments_and_other_fields_are_passed_over() {
-    check("\u{feff}: hello\nid: 7\nretry: 1\ndata: ä€🦀\n\nevent: empty\n\n: bye\n", expect![[r#"
+    check(
+        "\u{feff}: hello\nid: 7\nretry: 1\ndata: ä€🦀\n\nevent: empty\n\n: bye\n",
+        expect![[r#"
         |ä€🦀
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_last_event_needs_no_empty_line() {
-    check("data: 1\n\ndata: [DONE]", expect![[r#"
+    check(
+        "data: 1\n\ndata: [DONE]",
+        expect![[r#"
         |1
         |[DONE]
-    "#]]);
+    "#]],
+    );
 }

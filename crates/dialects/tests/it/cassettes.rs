@@ -9,6 +9,7 @@ use crate::yaml;
 pub(crate) struct Exchange {
     pub(crate) cassette: String,
     pub(crate) uri: String,
+    pub(crate) request: Value,
     pub(crate) status: u16,
     pub(crate) body: Answer,
 }
@@ -93,6 +94,7 @@ fn exchange(cassette: &str, it: &Value) -> Option<Exchange> {
     Some(Exchange {
         cassette: cassette.to_owned(),
         uri: it["request"]["uri"].as_str()?.to_owned(),
+        request: it["request"]["parsed_body"].clone(),
         status: u16::try_from(response["status"]["code"].as_u64()?).ok()?,
         body,
     })

@@ -38,7 +38,7 @@ pub(crate) fn fold(pieces: &[Piece]) -> (Vec<Output>, Option<ReplyEnd>) {
 }
 
 /// What the items say, in a form that the recorded object can be brought into too.
-fn told(outputs: &[Output]) -> Value {
+pub(crate) fn told(outputs: &[Output]) -> Value {
     let mut out = Vec::new();
     for output in outputs {
         match &output.body {
@@ -59,7 +59,8 @@ fn told(outputs: &[Output]) -> Value {
             OutputBody::Reasoning(reasoning) => out.push(json!({
                 "reasoning": reasoning.summary,
                 "content": reasoning.content.concat(),
-                "sealed": reasoning.sealed.as_ref().map(|it| it.content.clone()),
+                // Sealed anew each time it is sent: the text differs between an item's end and the answer's.
+                "sealed": reasoning.sealed.is_some(),
             })),
             OutputBody::Call { name, arguments } => {
                 out.push(json!({"call": name, "arguments": arguments}));
@@ -70,14 +71,15 @@ fn told(outputs: &[Output]) -> Value {
     Value::Array(out)
 }
 
-fn told_responses(response: &Value) -> Value {
+pub(crate) fn told_responses(response: &Value) -> Value {
     let mut out = Vec::new();
     for item in response["output"].as_array().expect("a response has its output") {
         out.push(match item["type"].as_str().expect("an item has a type") {
             "message" => {
                 let mut texts = String::new();
                 for part in item["content"].as_array().expect("parts") {
-                    texts.push_str(part["text"].as_str().or(part["refusal"].as_str()).unwrap_or(""));
+                    texts
+                        .push_str(part["text"].as_str().or(part["refusal"].as_str()).unwrap_or(""));
                     let n = part["annotations"].as_array().map_or(0, Vec::len);
                     texts.push_str(&"^".repeat(n));
                 }
@@ -91,7 +93,7 @@ fn told_responses(response: &Value) -> Value {
                 json!({
                     "reasoning": texts(&item["summary"]),
                     "content": texts(&item["content"]).concat(),
-                    "sealed": item["encrypted_content"],
+                    "sealed": item["encrypted_content"].is_string(),
                 })
             }
             "function_call" => json!({"call": item["name"], "arguments": item["arguments"]}),
@@ -102,19 +104,19 @@ fn told_responses(response: &Value) -> Value {
 }
 
 /// The final object of a Responses answer, as recorded.
-fn final_response(body: &Answer) -> Option<Value> {
+pub(crate) fn final_response(body: &Answer) -> Option<Value> {
     match body {
         Answer::Json(json) => Some(json.clone()),
         Answer::Text(text) => {
             let data = text.lines().filter_map(|it| it.strip_prefix("data: "));
             let events = data.filter_map(|it| serde_json::from_str::<Value>(it).ok());
-            events.map(|it| it["response"].clone()).filter(|it| it.is_object()).last()
+            events.rev().map(|it| it["response"].clone()).find(Value::is_object)
         }
         Answer::None => None,
     }
 }
 
-fn is_responses(it: &Exchange) -> bool {
+pub(crate) fn is_responses(it: &Exchange) -> bool {
     it.uri.split(['?', '#']).next().is_some_and(|it| it.ends_with("/responses"))
 }
 
@@ -176,7 +178,10 @@ fn recorded_responses_decode_to_what_was_answered() {
         recorded.n_files,
         recorded.other.len()
     ));
-    assert!(n_streams >= 8 && n_whole >= 50, "recorded traffic was there, but hardly any of it was read");
+    assert!(
+        n_streams >= 8 && n_whole >= 50,
+        "recorded traffic was there, but hardly any of it was read"
+    );
 }
 
 /// What a chat answer says in all: thoughts, text, and calls in their order.
@@ -219,8 +224,7 @@ fn expected_chat(body: &Answer) -> (Value, Value) {
             }
         }
         let choice = &chunk["choices"][0];
-        let delta =
-            if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
+        let delta = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
         let said = delta["reasoning_content"].as_str().or(delta["reasoning"].as_str());
         thoughts.push_str(said.unwrap_or(""));
         match &delta["content"] {
@@ -282,7 +286,10 @@ fn recorded_chat_decodes_to_what_was_answered() {
         }
     }
     say(&format!("chat: {n_streams} streams, {n_whole} whole answers; failed: {n_failed:#?}"));
-    assert!(n_streams >= 8 && n_whole >= 55, "recorded traffic was there, but hardly any of it was read");
+    assert!(
+        n_streams >= 8 && n_whole >= 55,
+        "recorded traffic was there, but hardly any of it was read"
+    );
     assert!(n_failed.len() <= 6, "more failed than the recorded errors");
 }
 
@@ -310,8 +317,10 @@ fn cutting_recorded_bytes_anywhere_changes_nothing() {
     if streams.is_empty() {
         return;
     }
-    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
-    let strategy = (any::<prop::sample::Index>(), prop::collection::vec(1usize..400, 1..40), 1usize..4);
+    let config =
+        ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+    let strategy =
+        (any::<prop::sample::Index>(), prop::collection::vec(1usize..400, 1..40), 1usize..4);
     proptest!(config, |((stream, sizes, scale) in strategy)| {
         let (dialect, name, body) = &streams[stream.index(streams.len())];
         let whole = hear(dialect, [body.as_slice()]);
@@ -334,7 +343,8 @@ fn cutting_recorded_bytes_anywhere_changes_nothing() {
 #[test]
 fn a_recorded_stream_that_breaks_off_has_no_end() {
     let streams = streams();
-    let config = ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() };
     if streams.is_empty() {
         return;
     }

@@ -41,7 +41,10 @@ pub(crate) fn tool(name: &str, runs: Runs) -> Tool {
     Tool {
         name: name.to_owned(),
         description: Some(format!("Does {name}.")),
-        parameters: Some(Json::parse(r#"{"type":"object","properties":{"n":{"type":"integer"}}}"#).expect("JSON")),
+        parameters: Some(
+            Json::parse(r#"{"type":"object","properties":{"n":{"type":"integer"}}}"#)
+                .expect("JSON"),
+        ),
         strict: None,
         runs,
         extra: None,
@@ -58,7 +61,13 @@ pub(crate) fn server(approval: bool) -> Runs {
 }
 
 pub(crate) fn item(turn: u32, idx: u32, body: Body) -> Item {
-    Item { id: ItemId { turn, idx }, body, status: Status::Completed, provider_id: None, extra: None }
+    Item {
+        id: ItemId { turn, idx },
+        body,
+        status: Status::Completed,
+        provider_id: None,
+        extra: None,
+    }
 }
 
 pub(crate) fn call(turn: u32, n: u32) -> CallId {
@@ -85,7 +94,11 @@ fn request(bodies: Vec<Body>, n_prefix: usize) -> Request {
         agent: Arc::new(Agent {
             model: "model".to_owned(),
             instructions: Some("Be brief.".to_owned()),
-            tools: vec![tool("pay", server(false)), tool("look", Runs::Client), tool("pay", Runs::Client)],
+            tools: vec![
+                tool("pay", server(false)),
+                tool("look", Runs::Client),
+                tool("pay", Runs::Client),
+            ],
             ..Agent::default()
         }),
         tool_choice: ToolChoice::Auto,
@@ -154,7 +167,11 @@ fn a_loop() -> Vec<Body> {
 
 #[test]
 fn responses_keep_their_own_reasoning_and_answer_calls_before_notes() {
-    check("responses", a_loop(), &Quirks::default(), expect![[r#"
+    check(
+        "responses",
+        a_loop(),
+        &Quirks::default(),
+        expect![[r#"
         model "model-1"
         instructions "Be brief."
         tools [{"type":"function","name":"look","description":"Does look.","parameters":{"type":"object","properties":{"n":{"type":"integer"}}}},{"type":"function","name":"pay","description":"Does pay.","parameters":{"type":"object","properties":{"n":{"type":"integer"}}}}]
@@ -172,12 +189,17 @@ fn responses_keep_their_own_reasoning_and_answer_calls_before_notes() {
         max_output_tokens 16
         stream true
         left behind: reasoning sealed for `elsewhere`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn chat_gathers_an_answer_into_one_message() {
-    check("chat", a_loop(), &Quirks::default(), expect![[r#"
+    check(
+        "chat",
+        a_loop(),
+        &Quirks::default(),
+        expect![[r#"
         model "model-1"
         tools [{"type":"function","function":{"name":"look","description":"Does look.","parameters":{"type":"object","properties":{"n":{"type":"integer"}}}}},{"type":"function","function":{"name":"pay","description":"Does pay.","parameters":{"type":"object","properties":{"n":{"type":"integer"}}}}}]
         prompt_cache_key "ses_0000000000000000000000000w"
@@ -193,7 +215,8 @@ fn chat_gathers_an_answer_into_one_message() {
         stream_options {"include_usage":true}
         left behind: reasoning sealed for `elsewhere`
         left behind: reasoning sealed in another dialect (2 times)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -209,7 +232,11 @@ fn quirks_change_only_what_they_name() {
         ..Quirks::default()
     };
     let bodies = a_loop()[4..9].to_vec();
-    check("chat", bodies.clone(), &quirks, expect![[r#"
+    check(
+        "chat",
+        bodies.clone(),
+        &quirks,
+        expect![[r#"
         model "model-1"
         tools [{"type":"function","function":{"name":"look","description":"Does look.","parameters":{"type":"object","properties":{"n":{"type":"integer"}}}}},{"type":"function","function":{"name":"pay","description":"Does pay.","parameters":{"type":"object","properties":{"n":{"type":"integer"}}}}}]
         messages: {"role":"system","content":"Be brief."}
@@ -220,8 +247,13 @@ fn quirks_change_only_what_they_name() {
         messages: {"role":"system","content":"Call 0/c9 has happened after all."}
         max_tokens 5
         stream true
-    "#]]);
-    check("responses", bodies, &quirks, expect![[r#"
+    "#]],
+    );
+    check(
+        "responses",
+        bodies,
+        &quirks,
+        expect![[r#"
         model "model-1"
         instructions "Be brief."
         tools [{"type":"function","name":"look","description":"Does look.","parameters":{"type":"object","properties":{"n":{"type":"integer"}}}},{"type":"function","name":"pay","description":"Does pay.","parameters":{"type":"object","properties":{"n":{"type":"integer"}}}}]
@@ -233,7 +265,8 @@ fn quirks_change_only_what_they_name() {
         input: {"type":"message","role":"system","content":[{"type":"input_text","text":"Call 0/c9 has happened after all."}]}
         max_output_tokens 16
         stream true
-    "#]]);
+    "#]],
+    );
 }
 
 /// What providers insist on, whatever the transcript looks like.
@@ -277,7 +310,8 @@ fn texts() -> impl Strategy<Value = String> {
 
 /// Legal transcripts: each call is answered later, before the next answer of the model.
 fn transcripts() -> impl Strategy<Value = Vec<Body>> {
-    let round = (texts(), texts(), prop::collection::vec((texts(), any::<bool>()), 0..4), any::<u8>());
+    let round =
+        (texts(), texts(), prop::collection::vec((texts(), any::<bool>()), 0..4), any::<u8>());
     prop::collection::vec(round, 0..5).prop_map(|rounds| {
         let (mut out, mut n) = (Vec::new(), 0);
         for (question, answer, calls, mix) in rounds {
@@ -286,7 +320,10 @@ fn transcripts() -> impl Strategy<Value = Vec<Body>> {
                 out.push(Body::Reasoning(Reasoning {
                     summary: Vec::new(),
                     content: vec![answer.clone()],
-                    sealed: Some(Sealed { domain: "somewhere:org".to_owned(), content: "x".to_owned() }),
+                    sealed: Some(Sealed {
+                        domain: "somewhere:org".to_owned(),
+                        content: "x".to_owned(),
+                    }),
                 }));
             }
             if mix & 4 == 0 || calls.is_empty() {
@@ -305,7 +342,8 @@ fn transcripts() -> impl Strategy<Value = Vec<Body>> {
                 .map(|(n, (text, image))| {
                     let mut output = vec![Part::text(text.clone())];
                     if *image {
-                        output.push(Part::Image { url: "https://x/y.png".to_owned(), detail: None });
+                        output
+                            .push(Part::Image { url: "https://x/y.png".to_owned(), detail: None });
                     }
                     answered(n, if *image { Outcome::Ok } else { Outcome::Failed }, output)
                 })

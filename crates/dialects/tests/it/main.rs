@@ -6,5 +6,6 @@ mod door;
 mod encode;
 mod names;
 mod play;
+mod recorded;
 mod voice;
 mod yaml;

@@ -169,13 +169,7 @@ impl Play {
     }
 
     pub(crate) fn returned(&mut self, n: u32, outcome: Outcome, said: &str) -> &mut Play {
-        let call = *self
-            .session
-            .live
-            .calls
-            .keys()
-            .find(|it| it.n == n)
-            .expect("the call is open");
+        let call = *self.session.live.calls.keys().find(|it| it.n == n).expect("the call is open");
         self.feed(Input::Returned { call, outcome, output: vec![Part::text(said)] })
     }
 }

@@ -64,7 +64,8 @@ fn keep(name: &str, events: &[Value], response: &Value) {
     if let Some(dir) = std::env::var_os("EVERSTATE_WIRE_DIR") {
         let lines: Vec<String> = events.iter().map(Value::to_string).collect();
         let dir = std::path::Path::new(&dir);
-        std::fs::write(dir.join(format!("{name}.events.jsonl")), lines.join("\n")).expect("written");
+        std::fs::write(dir.join(format!("{name}.events.jsonl")), lines.join("\n"))
+            .expect("written");
         std::fs::write(dir.join(format!("{name}.json")), response.to_string()).expect("written");
     }
 }
@@ -102,7 +103,11 @@ fn check(name: &str, play: &Play, turn: u32, expect: Expect) {
 fn a_text_answer() {
     let mut play = Play::new();
     play.ask(PLAIN).placed().show(&message(0, "Hello.")).replied();
-    check("text", &play, 1, expect![[r#"
+    check(
+        "text",
+        &play,
+        1,
+        expect![[r#"
         0 created {"status":"in_progress"}
         1 in_progress {"status":"in_progress"}
         2 output_item.added {"item":{"id":"msg_1_1","type":"message","status":"in_progress","role":"assistant","content":[]},"output_index":0}
@@ -119,7 +124,8 @@ fn a_text_answer() {
         incomplete_details: null
         usage: {"input_tokens":10,"input_tokens_details":{"cache_write_tokens":0,"cached_tokens":4},"output_tokens":5,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":15}
         output: {"id":"msg_1_1","type":"message","status":"completed","role":"assistant","content":[{"type":"output_text","annotations":[],"logprobs":[],"text":"Hello."}]}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -212,7 +218,8 @@ fn the_object_has_every_field() {
             },
             "total_tokens": 15
           }
-        }"#]].assert_eq(&serde_json::to_string_pretty(&response).expect("JSON"));
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&response).expect("JSON"));
 }
 
 #[test]
@@ -230,7 +237,11 @@ fn reasoning_then_a_call_for_the_client() {
     ];
     deltas.extend(call(1, "look", "{\"n\":1}"));
     play.ask(TOOLS).placed().show(&deltas[..3]).show(&deltas[3..]).replied();
-    check("function_call", &play, 1, expect![[r#"
+    check(
+        "function_call",
+        &play,
+        1,
+        expect![[r#"
         0 created {"status":"in_progress"}
         1 in_progress {"status":"in_progress"}
         2 output_item.added {"item":{"id":"mcpl_1_0","type":"mcp_list_tools","server_label":"everstate","tools":[]},"output_index":0}
@@ -261,7 +272,8 @@ fn reasoning_then_a_call_for_the_client() {
         output: {"id":"mcpl_1_0","type":"mcp_list_tools","server_label":"everstate","tools":[{"annotations":{"read_only":false},"description":"Does pay.","input_schema":{"type":"object","properties":{"n":{"type":"integer"}}},"name":"pay"},{"annotations":{"read_only":false},"description":"Does balance.","input_schema":{"type":"object","properties":{"n":{"type":"integer"}}},"name":"balance"}]}
         output: {"id":"rs_1_1","type":"reasoning","status":"completed","summary":[{"type":"summary_text","text":"I look."},{"type":"summary_text","text":"Twice."}],"encrypted_content":"es1.5.a:orggAAA"}
         output: {"id":"fc_1_2","type":"function_call","status":"completed","arguments":"{\"n\":1}","call_id":"call_1_1","name":"look"}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -279,7 +291,11 @@ fn thoughts_and_a_refusal() {
             close(1),
         ])
         .replied();
-    check("refusal", &play, 1, expect![[r#"
+    check(
+        "refusal",
+        &play,
+        1,
+        expect![[r#"
         0 created {"status":"in_progress"}
         1 in_progress {"status":"in_progress"}
         2 output_item.added {"item":{"id":"rs_1_1","type":"reasoning","status":"in_progress","summary":[]},"output_index":0}
@@ -303,7 +319,8 @@ fn thoughts_and_a_refusal() {
         usage: {"input_tokens":10,"input_tokens_details":{"cache_write_tokens":0,"cached_tokens":4},"output_tokens":5,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":15}
         output: {"id":"rs_1_1","type":"reasoning","status":"completed","summary":[],"content":[{"type":"reasoning_text","text":"Hmm."}]}
         output: {"id":"msg_1_2","type":"message","status":"completed","role":"assistant","content":[{"type":"refusal","refusal":"No."}]}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -317,7 +334,11 @@ fn a_call_that_we_run_then_the_answer() {
         .placed()
         .show(&message(0, "It is 42."))
         .replied();
-    check("server_call", &play, 1, expect![[r#"
+    check(
+        "server_call",
+        &play,
+        1,
+        expect![[r#"
         0 created {"status":"in_progress"}
         1 in_progress {"status":"in_progress"}
         2 output_item.added {"item":{"id":"mcpl_1_0","type":"mcp_list_tools","server_label":"everstate","tools":[]},"output_index":0}
@@ -346,14 +367,19 @@ fn a_call_that_we_run_then_the_answer() {
         output: {"id":"mcpl_1_0","type":"mcp_list_tools","server_label":"everstate","tools":[{"annotations":{"read_only":false},"description":"Does pay.","input_schema":{"type":"object","properties":{"n":{"type":"integer"}}},"name":"pay"},{"annotations":{"read_only":false},"description":"Does balance.","input_schema":{"type":"object","properties":{"n":{"type":"integer"}}},"name":"balance"}]}
         output: {"id":"mcp_1_1","type":"mcp_call","status":"completed","approval_request_id":null,"arguments":"{}","error":null,"name":"balance","output":"42","server_label":"everstate"}
         output: {"id":"msg_1_3","type":"message","status":"completed","role":"assistant","content":[{"type":"output_text","annotations":[],"logprobs":[],"text":"It is 42."}]}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_approval_and_the_turn_after_it() {
     let mut play = Play::new();
     play.ask(TOOLS).placed().show(&call(0, "pay", "{\"n\":42}")).replied();
-    check("approval", &play, 1, expect![[r#"
+    check(
+        "approval",
+        &play,
+        1,
+        expect![[r#"
         0 created {"status":"in_progress"}
         1 in_progress {"status":"in_progress"}
         2 output_item.added {"item":{"id":"mcpl_1_0","type":"mcp_list_tools","server_label":"everstate","tools":[]},"output_index":0}
@@ -370,7 +396,8 @@ fn an_approval_and_the_turn_after_it() {
         usage: {"input_tokens":10,"input_tokens_details":{"cache_write_tokens":0,"cached_tokens":4},"output_tokens":5,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":15}
         output: {"id":"mcpl_1_0","type":"mcp_list_tools","server_label":"everstate","tools":[{"annotations":{"read_only":false},"description":"Does pay.","input_schema":{"type":"object","properties":{"n":{"type":"integer"}}},"name":"pay"},{"annotations":{"read_only":false},"description":"Does balance.","input_schema":{"type":"object","properties":{"n":{"type":"integer"}}},"name":"balance"}]}
         output: {"id":"mcpr_1_1","type":"mcp_approval_request","arguments":"{\"n\":42}","name":"pay","server_label":"everstate"}
-    "#]]);
+    "#]],
+    );
 
     let answer = TOOLS.replace(
         "\"Hi\"",
@@ -381,7 +408,11 @@ fn an_approval_and_the_turn_after_it() {
         .placed()
         .show(&message(0, "It failed."))
         .replied();
-    check("approved", &play, 2, expect![[r#"
+    check(
+        "approved",
+        &play,
+        2,
+        expect![[r#"
         0 created {"status":"in_progress"}
         1 in_progress {"status":"in_progress"}
         2 output_item.added {"item":{"id":"mcpl_2_0","type":"mcp_list_tools","server_label":"everstate","tools":[]},"output_index":0}
@@ -410,7 +441,8 @@ fn an_approval_and_the_turn_after_it() {
         output: {"id":"mcpl_2_0","type":"mcp_list_tools","server_label":"everstate","tools":[{"annotations":{"read_only":false},"description":"Does pay.","input_schema":{"type":"object","properties":{"n":{"type":"integer"}}},"name":"pay"},{"annotations":{"read_only":false},"description":"Does balance.","input_schema":{"type":"object","properties":{"n":{"type":"integer"}}},"name":"balance"}]}
         output: {"id":"mcp_1_1","type":"mcp_call","status":"failed","approval_request_id":"mcpr_1_1","arguments":"{\"n\":42}","error":{"type":"mcp_tool_execution_error","content":[{"type":"text","text":"no such account"}]},"name":"pay","output":null,"server_label":"everstate"}
         output: {"id":"msg_2_1","type":"message","status":"completed","role":"assistant","content":[{"type":"output_text","annotations":[],"logprobs":[],"text":"It failed."}]}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -424,7 +456,11 @@ fn an_answer_that_was_lost_stays_incomplete_before_the_new_one() {
         .placed()
         .show(&message(0, "One, two, three."))
         .replied();
-    check("lost", &play, 1, expect![[r#"
+    check(
+        "lost",
+        &play,
+        1,
+        expect![[r#"
         0 created {"status":"queued"}
         1 queued {"status":"queued"}
         2 in_progress {"status":"in_progress"}
@@ -449,14 +485,19 @@ fn an_answer_that_was_lost_stays_incomplete_before_the_new_one() {
         usage: {"input_tokens":10,"input_tokens_details":{"cache_write_tokens":0,"cached_tokens":4},"output_tokens":5,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":15}
         output: {"id":"msg_1_1","type":"message","status":"incomplete","role":"assistant","content":[{"type":"output_text","annotations":[],"logprobs":[],"text":"One two"}]}
         output: {"id":"msg_1_2","type":"message","status":"completed","role":"assistant","content":[{"type":"output_text","annotations":[],"logprobs":[],"text":"One, two, three."}]}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failure_is_told_once() {
     let mut play = Play::new();
     play.ask(PLAIN).placed().show(&message(0, "On")[..2]).failed(FailureClass::Invalid);
-    check("failed", &play, 1, expect![[r#"
+    check(
+        "failed",
+        &play,
+        1,
+        expect![[r#"
         0 created {"status":"in_progress"}
         1 in_progress {"status":"in_progress"}
         2 output_item.added {"item":{"id":"msg_1_1","type":"message","status":"in_progress","role":"assistant","content":[]},"output_index":0}
@@ -472,14 +513,19 @@ fn a_failure_is_told_once() {
         incomplete_details: null
         usage: null
         output: {"id":"msg_1_1","type":"message","status":"incomplete","role":"assistant","content":[{"type":"output_text","annotations":[],"logprobs":[],"text":"O"}]}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_cancelled_answer_is_incomplete_and_says_cancelled() {
     let mut play = Play::new();
     play.ask(BACKGROUND).placed().show(&message(0, "One two")[..2]).feed(Input::Cancel { turn: 1 });
-    check("cancelled", &play, 1, expect![[r#"
+    check(
+        "cancelled",
+        &play,
+        1,
+        expect![[r#"
         0 created {"status":"queued"}
         1 queued {"status":"queued"}
         2 in_progress {"status":"in_progress"}
@@ -496,7 +542,8 @@ fn a_cancelled_answer_is_incomplete_and_says_cancelled() {
         incomplete_details: null
         usage: null
         output: {"id":"msg_1_1","type":"message","status":"incomplete","role":"assistant","content":[{"type":"output_text","annotations":[],"logprobs":[],"text":"One"}]}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -506,7 +553,11 @@ fn an_answer_cut_short() {
     deltas.pop();
     deltas.push(Delta::Close { item: 0, status: Status::Incomplete });
     play.ask(PLAIN).placed().show(&deltas).replied_as(Finish::Length);
-    check("incomplete", &play, 1, expect![[r#"
+    check(
+        "incomplete",
+        &play,
+        1,
+        expect![[r#"
         0 created {"status":"in_progress"}
         1 in_progress {"status":"in_progress"}
         2 output_item.added {"item":{"id":"msg_1_1","type":"message","status":"in_progress","role":"assistant","content":[]},"output_index":0}
@@ -523,7 +574,8 @@ fn an_answer_cut_short() {
         incomplete_details: {"reason":"max_output_tokens"}
         usage: {"input_tokens":10,"input_tokens_details":{"cache_write_tokens":0,"cached_tokens":4},"output_tokens":5,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":15}
         output: {"id":"msg_1_1","type":"message","status":"incomplete","role":"assistant","content":[{"type":"output_text","annotations":[],"logprobs":[],"text":"One two"}]}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -536,7 +588,11 @@ fn a_tool_that_does_not_exist_is_answered_in_the_open() {
         .placed()
         .show(&message(0, "Sorry."))
         .replied();
-    check("no_such_tool", &play, 1, expect![[r#"
+    check(
+        "no_such_tool",
+        &play,
+        1,
+        expect![[r#"
         0 created {"status":"in_progress"}
         1 in_progress {"status":"in_progress"}
         2 output_item.added {"item":{"id":"mcpl_1_0","type":"mcp_list_tools","server_label":"everstate","tools":[]},"output_index":0}
@@ -566,7 +622,8 @@ fn a_tool_that_does_not_exist_is_answered_in_the_open() {
         output: {"id":"fc_1_1","type":"function_call","status":"completed","arguments":"{}","call_id":"call_1_1","name":"fly"}
         output: {"id":"fco_1_2","type":"function_call_output","status":"completed","call_id":"call_1_1","output":"There is no tool named `fly`. Use one of the tools you were given."}
         output: {"id":"msg_1_3","type":"message","status":"completed","role":"assistant","content":[{"type":"output_text","annotations":[],"logprobs":[],"text":"Sorry."}]}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -614,7 +671,9 @@ fn deltas() -> impl Strategy<Value = Vec<Delta>> {
                         in_summary = false;
                         Delta::Thought { item, text }
                     }
-                    (Opening::Call { .. } | Opening::Opaque { .. }, _) => Delta::Arguments { item, text },
+                    (Opening::Call { .. } | Opening::Opaque { .. }, _) => {
+                        Delta::Arguments { item, text }
+                    }
                 });
             }
             if closed {
@@ -674,7 +733,11 @@ proptest! {
 #[test]
 fn rows_read_back_say_the_same() {
     let mut play = Play::new();
-    play.ask(TOOLS).placed().show(&call(0, "balance", "{}")).replied().returned(1, Outcome::Ok, "42");
+    play.ask(TOOLS).placed().show(&call(0, "balance", "{}")).replied().returned(
+        1,
+        Outcome::Ok,
+        "42",
+    );
     let read_back: Vec<Row> = play
         .rows
         .iter()

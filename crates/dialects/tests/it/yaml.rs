@@ -264,7 +264,8 @@ fn plain(text: &str) -> Value {
         "[]" => Value::Array(Vec::new()),
         "{}" => Value::Object(Map::new()),
         _ => {
-            let numeric = text.starts_with(|it: char| it.is_ascii_digit() || it == '-' || it == '.');
+            let numeric =
+                text.starts_with(|it: char| it.is_ascii_digit() || it == '-' || it == '.');
             if numeric && let Ok(n) = text.parse::<i64>() {
                 return n.into();
             }

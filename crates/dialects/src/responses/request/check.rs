@@ -95,11 +95,7 @@ pub(crate) fn one_of(param: &str, value: &str, words: &[&str]) -> Result<(), Com
     let words: Vec<String> = words.iter().map(|it| format!("'{it}'")).collect();
     Err(invalid(
         param,
-        format!(
-            "Invalid value: '{}'. Supported values are: {}.",
-            shown(value),
-            words.join(", ")
-        ),
+        format!("Invalid value: '{}'. Supported values are: {}.", shown(value), words.join(", ")),
     ))
 }
 
@@ -115,11 +111,7 @@ pub(crate) fn required<'a>(
     })
 }
 
-pub(crate) fn required_text(
-    param: &str,
-    fields: &Fields,
-    name: &str,
-) -> Result<String, Complaint> {
+pub(crate) fn required_text(param: &str, fields: &Fields, name: &str) -> Result<String, Complaint> {
     text(&format!("{param}.{name}"), required(param, fields, name)?)
 }
 

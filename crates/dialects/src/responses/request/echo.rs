@@ -5,9 +5,26 @@ use everstate_kernel::json::Json;
 
 use crate::json::{Fields, Obj, array, list};
 
-/// Fields of the request that are no fields of the response.
-const NOT_ECHOED: &[&str] =
-    &["input", "stream", "stream_options", "include", "prompt_cache_options", "context_management", "moderation"];
+/// Fields of the request that are no fields of the response, and fields of the response that no request may set.
+const NOT_ECHOED: &[&str] = &[
+    "input",
+    "stream",
+    "stream_options",
+    "include",
+    "prompt_cache_options",
+    "context_management",
+    "moderation",
+    "id",
+    "object",
+    "created_at",
+    "completed_at",
+    "status",
+    "error",
+    "incomplete_details",
+    "output",
+    "output_text",
+    "usage",
+];
 
 /// Values of fields that the request left out. Numbers are never null: some clients refuse that.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -54,6 +71,9 @@ pub(crate) fn echo(request: &Fields, model: &str) -> Json {
             ("service_tier", Some(json)) if json.text() == "\"auto\"" => {
                 out.raw(name, default);
             }
+            ("service_tier", Some(json)) if json.text() == "\"fast\"" => {
+                out.str(name, "priority");
+            }
             (_, Some(json)) => {
                 out.raw(name, json.text());
             }
@@ -75,7 +95,8 @@ pub(crate) fn echo(request: &Fields, model: &str) -> Json {
             || NOT_ECHOED.contains(&name)
             || DEFAULTS.iter().any(|(it, _)| *it == name)
     };
-    for (name, json) in request.iter().filter(|(name, json)| !known(name) && json.text() != "null") {
+    for (name, json) in request.iter().filter(|(name, json)| !known(name) && json.text() != "null")
+    {
         out.raw(name, json.text());
     }
     out.json()

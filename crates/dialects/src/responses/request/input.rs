@@ -1,6 +1,6 @@
 //! The items of `input`: what is said, history, results of calls, answers to approval requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use everstate_kernel::ids::CallId;
 use everstate_kernel::input::NewItem;
@@ -50,6 +50,8 @@ struct Reader {
     /// their result.
     calls: BTreeMap<String, Told>,
     n_calls: u32,
+    /// Calls that are not in this request, and have their result here.
+    answered: BTreeSet<String>,
 }
 
 struct Told {
@@ -78,7 +80,9 @@ impl Reader {
             Some(json) => text(&format!("{param}.type"), json)?,
             None if item.get("role").is_some() => "message".to_owned(),
             None if item.get("id").is_some() => "item_reference".to_owned(),
-            None => return Err(required(param, &item, "type").err().unwrap_or_else(|| unknown(param))),
+            None => {
+                return Err(required(param, &item, "type").err().unwrap_or_else(|| unknown(param)));
+            }
         };
         match kind.as_str() {
             "message" => self.message(param, &item),
@@ -160,8 +164,7 @@ impl Reader {
         let call_id = required_text(param, item, "call_id")?;
         let output = read_output(&format!("{param}.output"), required(param, item, "output")?)?;
         let Some(told) = self.calls.get_mut(&call_id) else {
-            let answered = |it: &InputItem| matches!(it, InputItem::Answer { call_id: id, .. } if *id == call_id);
-            if self.items.iter().any(answered) {
+            if !self.answered.insert(call_id.clone()) {
                 return Err(twice(param, &call_id));
             }
             self.items.push(InputItem::Answer { call_id, output });

@@ -55,7 +55,8 @@ fn read_function(param: &str, tool: &Fields) -> Result<Tool, Complaint> {
     let mut extra = Obj::new();
     let mut any = false;
     for (name, json) in tool.iter() {
-        if !["type", "name", "description", "parameters", "strict"].contains(&name) && !is_null(json)
+        if !["type", "name", "description", "parameters", "strict"].contains(&name)
+            && !is_null(json)
         {
             extra.raw(name, json.text());
             any = true;
@@ -65,10 +66,7 @@ fn read_function(param: &str, tool: &Fields) -> Result<Tool, Complaint> {
         name,
         description: optional_text(param, tool, "description")?,
         parameters: tool.get("parameters").cloned(),
-        strict: tool
-            .get("strict")
-            .map(|it| boolean(&format!("{param}.strict"), it))
-            .transpose()?,
+        strict: tool.get("strict").map(|it| boolean(&format!("{param}.strict"), it)).transpose()?,
         runs: Runs::Client,
         extra: any.then(|| tagged(NAME, &extra.json())),
     })
@@ -97,10 +95,7 @@ fn read_mcp(param: &str, tool: &Fields) -> Result<McpTool, Complaint> {
     })
 }
 
-fn read_approval(
-    param: &str,
-    json: &Json,
-) -> Result<(Option<Filter>, Option<Filter>), Complaint> {
+fn read_approval(param: &str, json: &Json) -> Result<(Option<Filter>, Option<Filter>), Complaint> {
     let all = Some(Filter::default());
     if let Some(word) = string(json) {
         one_of(param, &word, &["always", "never"])?;

@@ -137,7 +137,8 @@ impl ToolList {
         let mut lists: Vec<ToolList> = Vec::new();
         for asked in echo.list("tools").unwrap_or_default().iter().filter_map(Fields::of) {
             let Some(label) = asked.text("server_label") else { continue };
-            if asked.text("type").as_deref() != Some("mcp") || lists.iter().any(|it| it.label == label)
+            if asked.text("type").as_deref() != Some("mcp")
+                || lists.iter().any(|it| it.label == label)
             {
                 continue;
             }

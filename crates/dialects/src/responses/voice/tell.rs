@@ -124,7 +124,10 @@ impl Voice {
             Shown::ServerCall { .. } => {
                 self.say_of("response.mcp_call.failed", place, out, |_| {});
             }
-            Shown::Result { .. } | Shown::Approval { .. } | Shown::List { .. } | Shown::Opaque(_) => {}
+            Shown::Result { .. }
+            | Shown::Approval { .. }
+            | Shown::List { .. }
+            | Shown::Opaque(_) => {}
         }
         self.slots[place].progress = Progress::Closed(status);
         self.item_done(place, out);
@@ -238,12 +241,7 @@ impl Voice {
         }
     }
 
-    pub(super) fn annotation(
-        &mut self,
-        place: usize,
-        annotation: &Json,
-        out: &mut Vec<WireEvent>,
-    ) {
+    pub(super) fn annotation(&mut self, place: usize, annotation: &Json, out: &mut Vec<WireEvent>) {
         let Some(parts) = self.parts(place) else { return };
         let index = parts.len();
         let Some(Part::Text { annotations, .. }) = parts.last_mut() else { return };
@@ -262,7 +260,8 @@ impl Voice {
             return;
         };
         let Some(kind) = open.take() else { return };
-        let of = |texts: &[String]| (texts.len() as u64 - 1, texts.last().cloned().unwrap_or_default());
+        let of =
+            |texts: &[String]| (texts.len() as u64 - 1, texts.last().cloned().unwrap_or_default());
         match kind {
             OpenPart::Summary => {
                 let (index, text) = of(summary);
@@ -326,7 +325,9 @@ impl Voice {
         let Shown::Reasoning { content, open, .. } = &self.slots[place].body else { return };
         if *open != Some(OpenPart::Content) && content.is_empty() {
             self.end_thought(place, out);
-            let Shown::Reasoning { content, open, .. } = &mut self.slots[place].body else { return };
+            let Shown::Reasoning { content, open, .. } = &mut self.slots[place].body else {
+                return;
+            };
             content.push(String::new());
             *open = Some(OpenPart::Content);
             self.say_of("response.content_part.added", place, out, |data| {
@@ -381,12 +382,7 @@ impl Voice {
         place
     }
 
-    pub(super) fn server_arguments(
-        &mut self,
-        place: usize,
-        text: &str,
-        out: &mut Vec<WireEvent>,
-    ) {
+    pub(super) fn server_arguments(&mut self, place: usize, text: &str, out: &mut Vec<WireEvent>) {
         if let Shown::ServerCall { arguments, .. } = &mut self.slots[place].body {
             *arguments = text.to_owned();
         }
@@ -405,7 +401,8 @@ impl Voice {
         said: &[Part],
         out: &mut Vec<WireEvent>,
     ) {
-        let Some(place) = self.run.get(&call).copied().filter(|it| self.slots[*it].is_open()) else {
+        let Some(place) = self.run.get(&call).copied().filter(|it| self.slots[*it].is_open())
+        else {
             return;
         };
         let text = result_text(outcome, said);
@@ -553,4 +550,3 @@ fn rest(whole: &str, told: Option<usize>) -> Option<&str> {
         Some(bytes) => whole.get(bytes..).filter(|it| !it.is_empty()),
     }
 }
-
