@@ -12,6 +12,7 @@ use everstate_kernel::input::Input;
 use everstate_kernel::state::{About, Rejection, Session};
 use everstate_runtime::host::{Feed, FeedError, Host};
 use everstate_runtime::ports::{Clock, Log, Registry};
+use everstate_store::facts::Upkeep;
 use tokio::sync::MutexGuard;
 
 use crate::claim::Claims;
@@ -21,9 +22,10 @@ use crate::ids::{Naming, SessionNames};
 use crate::keys::{Keys, Principal, random};
 use crate::menu::Menu;
 use crate::stall::Stall;
+use crate::wiring::Source;
 
 #[derive(Debug)]
-pub struct App {
+pub(crate) struct App {
     pub settings: Settings,
     pub keys: Keys,
     pub claims: Claims,
@@ -33,8 +35,11 @@ pub struct App {
     pub durable: Side,
     /// For what is not to be stored.
     pub memory: Side,
+    pub upkeep: Arc<Upkeep>,
     pub menu: Menu,
     pub stall: Stall,
+    /// Providers, and where their credentials come from.
+    pub sources: Vec<Source>,
     pub gates: Gates,
     pub callers: Arc<Callers>,
     pub closing: AtomicBool,
@@ -42,26 +47,31 @@ pub struct App {
 
 /// One host and the log it writes.
 #[derive(Clone, Debug)]
-pub struct Side {
+pub(crate) struct Side {
     pub host: Arc<Host>,
     pub log: Arc<dyn Log>,
 }
 
 impl App {
-    pub fn closing(&self) -> bool {
+    pub(crate) fn closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
 
-    pub fn side(&self, memory: bool) -> &Side {
+    pub(crate) fn side(&self, memory: bool) -> &Side {
         if memory { &self.memory } else { &self.durable }
     }
 
-    pub fn names(&self, about: &About) -> SessionNames {
+    pub(crate) fn names(&self, about: &About) -> SessionNames {
         SessionNames::of(&self.naming, about)
     }
 
+    /// What a session's first fact says of its owner.
+    pub(crate) fn epoch(&self, memory: bool) -> u64 {
+        self.side(memory).host.epoch()
+    }
+
     /// A stored session of this project. What belongs to another looks like what does not exist.
-    pub async fn session(&self, who: &Principal, id: SessionId) -> Result<Arc<Session>> {
+    pub(crate) async fn session(&self, who: &Principal, id: SessionId) -> Result<Arc<Session>> {
         let missing = || ApiError::new(&codes::NOT_FOUND, format!("there is no session {id}"));
         let session = self.durable.host.look(id).await.map_err(|err| match err {
             FeedError::NotFound => missing(),
@@ -72,22 +82,22 @@ impl App {
     }
 
     /// The facts of a created session.
-    pub fn about(session: &Session) -> Result<&About> {
-        session.about.as_ref().ok_or_else(|| {
-            ApiError::new(&codes::NOT_FOUND, "the session was never created")
-        })
+    pub(crate) fn about(session: &Session) -> Result<&About> {
+        session
+            .about
+            .as_ref()
+            .ok_or_else(|| ApiError::new(&codes::NOT_FOUND, "the session was never created"))
     }
 
-    pub fn new_session(&self) -> SessionId {
-        // The first 48 bits are the time, so that rows of one time lie near each other.
-        let random = u128::from_be_bytes(random::<16>());
-        SessionId(u128::from(self.clock.now()) << 80 | random >> 48)
+    pub(crate) fn new_session(&self) -> SessionId {
+        // All of it random, so that the first letters of an id are enough to name it by hand.
+        SessionId(u128::from_be_bytes(random::<16>()))
     }
 }
 
 /// Lets one request at a time go on under a name: so that what was looked at is still so when it is acted on.
 #[derive(Debug)]
-pub struct Gates {
+pub(crate) struct Gates {
     claims: Vec<tokio::sync::Mutex<()>>,
     sessions: Vec<tokio::sync::Mutex<()>>,
 }
@@ -103,11 +113,11 @@ impl Default for Gates {
 
 impl Gates {
     /// Taken before a session's gate, never after it.
-    pub async fn claim(&self, name: &impl Hash) -> MutexGuard<'_, ()> {
+    pub(crate) async fn claim(&self, name: &impl Hash) -> MutexGuard<'_, ()> {
         self.claims[place(name)].lock().await
     }
 
-    pub async fn session(&self, session: SessionId) -> MutexGuard<'_, ()> {
+    pub(crate) async fn session(&self, session: SessionId) -> MutexGuard<'_, ()> {
         self.sessions[place(&session)].lock().await
     }
 }
@@ -120,11 +130,11 @@ fn place(name: &impl Hash) -> usize {
 
 /// Who waits for the answers of foreground turns. A turn whose last caller is gone is told so.
 #[derive(Debug, Default)]
-pub struct Callers(Mutex<HashMap<(SessionId, TurnNo), usize>>);
+pub(crate) struct Callers(Mutex<HashMap<(SessionId, TurnNo), usize>>);
 
 /// One caller's wait. Dropped before `answered`, it means the caller is gone.
 #[derive(Debug)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     callers: Arc<Callers>,
     host: Arc<Host>,
     session: SessionId,
@@ -133,7 +143,12 @@ pub struct Waiting {
 }
 
 impl Callers {
-    pub fn wait(self: &Arc<Callers>, host: &Arc<Host>, session: SessionId, turn: TurnNo) -> Waiting {
+    pub(crate) fn wait(
+        self: &Arc<Callers>,
+        host: &Arc<Host>,
+        session: SessionId,
+        turn: TurnNo,
+    ) -> Waiting {
         *self.map().entry((session, turn)).or_default() += 1;
         Waiting { callers: self.clone(), host: host.clone(), session, turn, answered: false }
     }
@@ -144,7 +159,7 @@ impl Callers {
 }
 
 impl Waiting {
-    pub fn answered(&mut self) {
+    pub(crate) fn answered(&mut self) {
         self.answered = true;
     }
 }
@@ -169,7 +184,9 @@ impl Drop for Waiting {
         let lost = async move {
             match host.feed(session, vec![Input::CallerLost { turn }], Feed::default()).await {
                 Ok(_) | Err(FeedError::Rejected(Rejection::NoSuchTurn)) => {}
-                Err(err) => tracing::warn!(%session, turn, %err, "cannot tell a turn that its caller is gone"),
+                Err(err) => {
+                    tracing::warn!(%session, turn, %err, "cannot tell a turn that its caller is gone")
+                }
             }
         };
         // Outside of a runtime everything is being torn down, and the next start closes the turn.

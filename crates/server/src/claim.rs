@@ -16,18 +16,20 @@ use crate::keys::{Principal, hex, sha256};
 
 const CLAIM: &str = "claim";
 /// How long a claim is kept.
-pub const KEPT_MS: Millis = 24 * 3_600_000;
+pub(crate) const KEPT_MS: Millis = 24 * 3_600_000;
 /// How long a request without a key can be repeated.
-pub const REPEAT_MS: Millis = 10 * 60_000;
+pub(crate) const REPEAT_MS: Millis = 10 * 60_000;
 const KEY_CHARS_MAX: usize = 255;
 
 /// What a request was given, before it did anything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
+pub(crate) struct Target {
     pub session: SessionId,
     pub turn: TurnNo,
     /// Kept in memory only (`store: false`).
     pub memory: bool,
+    /// It may run tools with effects.
+    pub risky: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,14 +42,14 @@ struct ClaimDoc {
 
 /// The claims of this installation.
 #[derive(Debug)]
-pub struct Claims {
+pub(crate) struct Claims {
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
 }
 
 /// One request, as far as a repeat of it has to be the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Asked {
     project: Arc<str>,
     id: String,
     body: String,
@@ -58,7 +60,12 @@ pub struct Asked {
 }
 
 impl Asked {
-    pub fn read(who: &Principal, path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Asked> {
+    pub(crate) fn read(
+        who: &Principal,
+        path: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Asked> {
         let text = |name: &str| headers.get(name).and_then(|it| it.to_str().ok());
         let body = sha256(&[path.as_bytes(), b"\n", body].concat());
         let same = [who.key.as_bytes(), b"\n", &body].concat();
@@ -82,7 +89,7 @@ impl Asked {
     }
 
     /// What this request's append is known by, so that it lands once. `turn` tells apart a repeat that was begun anew.
-    pub fn append_key(&self, target: &Target) -> String {
+    pub(crate) fn append_key(&self, target: &Target) -> String {
         format!("{}/{}", self.id, target.turn)
     }
 }
@@ -100,25 +107,25 @@ fn good_key(key: &str) -> Result<&str> {
 
 /// What was claimed before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Earlier {
+pub(crate) struct Earlier {
     pub target: Target,
     revision: u64,
 }
 
 impl Claims {
-    pub fn new(registry: Arc<dyn Registry>, clock: Arc<dyn Clock>) -> Claims {
+    pub(crate) fn new(registry: Arc<dyn Registry>, clock: Arc<dyn Clock>) -> Claims {
         Claims { registry, clock }
     }
 
     /// The request this one repeats, if it does.
-    pub async fn earlier(&self, asked: &Asked) -> Result<Option<Earlier>> {
+    pub(crate) async fn earlier(&self, asked: &Asked) -> Result<Option<Earlier>> {
         let found = self.registry.get(&asked.project, CLAIM, &asked.id).await?;
         self.judge(asked, found)
     }
 
     /// Claims `target` for this request. `instead` is what an earlier try was given, where that came to nothing.
     /// `Ok(Some(..))`: somebody else was faster, and this request is a repeat of theirs.
-    pub async fn claim(
+    pub(crate) async fn claim(
         &self,
         asked: &Asked,
         target: &Target,

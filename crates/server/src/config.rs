@@ -38,6 +38,8 @@ pub struct Settings {
     pub path: Option<PathBuf>,
     /// Paths in the configuration are relative to this directory.
     pub dir: PathBuf,
+    /// Where the command was started.
+    pub here: PathBuf,
 }
 
 /// A value, and who set it.
@@ -93,9 +95,11 @@ pub fn load(flags: &Flags, env: Env<'_>, here: &Path) -> Result<Settings> {
     let dir = path.as_deref().and_then(Path::parent).unwrap_or(here).to_path_buf();
     let pick = Pick { env, path: path.as_deref() };
     let server = &file.server;
-    let listen = pick.text("--listen", flags.listen.clone(), "EVERSTATE_LISTEN", &server.listen, LISTEN);
+    let listen =
+        pick.text("--listen", flags.listen.clone(), "EVERSTATE_LISTEN", &server.listen, LISTEN);
     let store = pick.text("--store", flags.store.clone(), "EVERSTATE_STORE", &server.store, STORE);
-    let body_max_bytes = pick.number("EVERSTATE_BODY_MAX_BYTES", server.body_max_bytes, BODY_MAX_BYTES)?;
+    let body_max_bytes =
+        pick.number("EVERSTATE_BODY_MAX_BYTES", server.body_max_bytes, BODY_MAX_BYTES)?;
     let admin_key = match env("EVERSTATE_ADMIN_KEY").filter(|it| !it.is_empty()) {
         Some(key) if key.len() < ADMIN_KEY_CHARS_MIN => {
             return Err(ApiError::new(
@@ -105,13 +109,13 @@ pub fn load(flags: &Flags, env: Env<'_>, here: &Path) -> Result<Settings> {
             .why("whoever guesses it may read and do everything")
             .attempt("export EVERSTATE_ADMIN_KEY=$(openssl rand -hex 20)"));
         }
-        Some(key) => Set {
-            value: Some(SecretString::from(key)),
-            origin: Origin::Env("EVERSTATE_ADMIN_KEY"),
-        },
+        Some(key) => {
+            Set { value: Some(SecretString::from(key)), origin: Origin::Env("EVERSTATE_ADMIN_KEY") }
+        }
         None => Set { value: None, origin: Origin::Default },
     };
-    let settings = Settings { listen, store, body_max_bytes, admin_key, file, path, dir };
+    let here = here.to_path_buf();
+    let settings = Settings { listen, store, body_max_bytes, admin_key, file, path, dir, here };
     settings.check()?;
     Ok(settings)
 }

@@ -24,7 +24,7 @@ use crate::keys::{Principal, random};
 use crate::meters;
 
 /// All doors.
-pub fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(api::health::routes())
         .merge(api::responses::routes())
@@ -54,7 +54,9 @@ async fn around(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let mut response = next.run(request).await;
-    response.headers_mut().insert("x-request-id", HeaderValue::from_str(&id).expect("plain letters"));
+    response
+        .headers_mut()
+        .insert("x-request-id", HeaderValue::from_str(&id).expect("plain letters"));
     let status = response.status().as_u16();
     meters::answered(&path, status, started.elapsed());
     if status >= 500 {
@@ -77,7 +79,7 @@ impl FromRequestParts<Arc<App>> for Principal {
 
 /// The whole body: within the limit, UTF-8, and not nested deeper than anybody can want.
 #[derive(Debug)]
-pub struct Whole(pub Bytes);
+pub(crate) struct Whole(pub Bytes);
 
 impl FromRequest<Arc<App>> for Whole {
     type Rejection = ApiError;
@@ -113,7 +115,7 @@ impl FromRequest<Arc<App>> for Whole {
 
 impl Whole {
     /// Reads a body of our own API.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T> {
         let bytes: &[u8] = if self.0.is_empty() { b"{}" } else { &self.0 };
         serde_json::from_slice(bytes).map_err(|err| match err.classify() {
             serde_json::error::Category::Data => {
@@ -152,7 +154,7 @@ fn check_text(bytes: &[u8]) -> Result<()> {
 
 /// One segment of the path that names something.
 #[derive(Debug)]
-pub struct Id(pub String);
+pub(crate) struct Id(pub String);
 
 impl FromRequestParts<Arc<App>> for Id {
     type Rejection = ApiError;
@@ -167,7 +169,7 @@ impl FromRequestParts<Arc<App>> for Id {
 
 /// Parameters after the question mark. Unknown ones are left alone: clients add their own.
 #[derive(Debug)]
-pub struct Params<T>(pub T);
+pub(crate) struct Params<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
     type Rejection = ApiError;
@@ -185,7 +187,7 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
 
 /// An answer in JSON.
 #[derive(Debug)]
-pub struct Answer(pub String);
+pub(crate) struct Answer(pub String);
 
 impl From<Value> for Answer {
     fn from(value: Value) -> Answer {
@@ -204,7 +206,7 @@ const PING: Duration = Duration::from_secs(10);
 
 /// A stream of server-sent events. Each event is one chunk: some clients lose one that is cut. A stream that cannot
 /// go on is broken off, never ended as if it were complete.
-pub fn events(
+pub(crate) fn events(
     events: impl Stream<Item = std::result::Result<String, ApiError>> + Send + 'static,
 ) -> Response {
     let pinged = futures_util::stream::unfold(events.boxed(), |mut events| async {

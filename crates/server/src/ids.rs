@@ -13,7 +13,7 @@ use everstate_kernel::ids::{CallId, ItemId, SessionId, TurnNo, base32, from_base
 use everstate_kernel::state::About;
 
 /// The installation's naming key.
-pub struct Naming {
+pub(crate) struct Naming {
     key: hmac::Key,
 }
 
@@ -25,7 +25,7 @@ impl std::fmt::Debug for Naming {
 
 /// What a wire name names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Response,
     Item(ItemKind),
     Call,
@@ -33,7 +33,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 11] = [
+    pub(crate) const ALL: [Kind; 11] = [
         Kind::Response,
         Kind::Item(ItemKind::Message),
         Kind::Item(ItemKind::Reasoning),
@@ -66,7 +66,7 @@ impl Kind {
 
 /// A wire name, read. `n` is an item's index, a call's number, or 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Name {
+pub(crate) struct Name {
     pub kind: Kind,
     pub session: SessionId,
     pub turn: TurnNo,
@@ -76,11 +76,11 @@ pub struct Name {
 const CHECK: usize = 6;
 
 impl Naming {
-    pub fn new(secret: &[u8; 32]) -> Naming {
+    pub(crate) fn new(secret: &[u8; 32]) -> Naming {
         Naming { key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
     }
 
-    pub fn write(&self, project: &str, name: Name) -> String {
+    pub(crate) fn write(&self, project: &str, name: Name) -> String {
         let mut bytes = Vec::with_capacity(32);
         bytes.extend_from_slice(&name.session.0.to_be_bytes());
         put_varint(&mut bytes, name.turn);
@@ -91,7 +91,7 @@ impl Naming {
     }
 
     /// `None`: it is no name of this project, whatever else it may be.
-    pub fn read(&self, project: &str, text: &str) -> Option<Name> {
+    pub(crate) fn read(&self, project: &str, text: &str) -> Option<Name> {
         let (kind, digits) =
             Kind::ALL.iter().find_map(|it| Some((*it, text.strip_prefix(it.prefix())?)))?;
         if digits.len() > 64 {
@@ -120,7 +120,7 @@ impl Naming {
 
 /// Writes the names of one session.
 #[derive(Clone, Debug)]
-pub struct SessionNames {
+pub(crate) struct SessionNames {
     naming: Arc<Naming>,
     project: String,
     session: SessionId,
@@ -128,13 +128,18 @@ pub struct SessionNames {
 }
 
 impl SessionNames {
-    pub fn of(naming: &Arc<Naming>, about: &About) -> SessionNames {
-        SessionNames {
-            naming: naming.clone(),
-            project: about.project.clone(),
-            session: about.id,
-            lineage: about.lineage.clone(),
-        }
+    pub(crate) fn of(naming: &Arc<Naming>, about: &About) -> SessionNames {
+        SessionNames::new(naming, &about.project, about.id, about.lineage.clone())
+    }
+
+    /// Of a session that is about to be made.
+    pub(crate) fn new(
+        naming: &Arc<Naming>,
+        project: &str,
+        session: SessionId,
+        lineage: Vec<Lineage>,
+    ) -> SessionNames {
+        SessionNames { naming: naming.clone(), project: project.to_owned(), session, lineage }
     }
 
     /// Who minted the names of this turn: an ancestor, for what a fork inherited.

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ApiError, Result, codes, shown};
 
 /// Documents of the installation itself stand under this name, which no project may have.
-pub const INSTALLATION: &str = "-";
+pub(crate) const INSTALLATION: &str = "-";
 /// The project that exists from the start.
-pub const DEFAULT_PROJECT: &str = "default";
+pub(crate) const DEFAULT_PROJECT: &str = "default";
 
 const PROJECT: &str = "project";
 const KEY: &str = "key";
@@ -25,7 +25,7 @@ const TRUST_MS: Millis = 2_000;
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
+pub(crate) struct Principal {
     pub project: Arc<str>,
     /// Names the key in logs and claims; says nothing about its text.
     pub key: Arc<str>,
@@ -35,7 +35,7 @@ pub struct Principal {
 
 /// A key as the registry keeps it, under its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyDoc {
+pub(crate) struct KeyDoc {
     pub project: String,
     pub name: String,
     pub admin: bool,
@@ -44,7 +44,7 @@ pub struct KeyDoc {
 
 /// The keys of this installation.
 #[derive(Debug)]
-pub struct Keys {
+pub(crate) struct Keys {
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
     /// Hash of the admin key that came with the environment; it is in no store.
@@ -57,17 +57,13 @@ type Hash = [u8; 32];
 impl Keys {
     /// Makes sure that there is a project and an admin key. Returns the key if it was made just now: nobody can
     /// tell it again.
-    pub async fn open(
+    pub(crate) async fn open(
         registry: Arc<dyn Registry>,
         clock: Arc<dyn Clock>,
         admin: Option<&str>,
     ) -> std::result::Result<(Keys, Option<String>), Down> {
-        let keys = Keys {
-            registry,
-            clock,
-            given: admin.map(hash),
-            seen: Mutex::new(HashMap::new()),
-        };
+        let keys =
+            Keys { registry, clock, given: admin.map(hash), seen: Mutex::new(HashMap::new()) };
         keys.create_project(DEFAULT_PROJECT).await?;
         if admin.is_some() || keys.has_admin().await? {
             return Ok((keys, None));
@@ -85,7 +81,7 @@ impl Keys {
     }
 
     /// A project that is there already is left as it is.
-    pub async fn create_project(&self, name: &str) -> std::result::Result<(), Down> {
+    pub(crate) async fn create_project(&self, name: &str) -> std::result::Result<(), Down> {
         let body = serde_json::json!({ "name": name }).to_string();
         match self.put(PROJECT, name, body).await {
             Ok(()) | Err(PutError::Conflict(_)) => Ok(()),
@@ -93,12 +89,12 @@ impl Keys {
         }
     }
 
-    pub async fn has_project(&self, name: &str) -> std::result::Result<bool, Down> {
+    pub(crate) async fn has_project(&self, name: &str) -> std::result::Result<bool, Down> {
         Ok(self.registry.get(INSTALLATION, PROJECT, name).await?.is_some())
     }
 
     /// A new key. This is the only time its text is seen.
-    pub async fn create(
+    pub(crate) async fn create(
         &self,
         project: &str,
         name: &str,
@@ -120,7 +116,7 @@ impl Keys {
     }
 
     /// All keys by their ids, without their texts.
-    pub async fn list(&self) -> std::result::Result<Vec<(String, KeyDoc)>, Down> {
+    pub(crate) async fn list(&self) -> std::result::Result<Vec<(String, KeyDoc)>, Down> {
         let documents = self.registry.documents(INSTALLATION, KEY, None, 1_000).await?;
         Ok(documents
             .into_iter()
@@ -128,7 +124,7 @@ impl Keys {
             .collect())
     }
 
-    pub async fn remove(&self, id: &str) -> std::result::Result<bool, Down> {
+    pub(crate) async fn remove(&self, id: &str) -> std::result::Result<bool, Down> {
         let there = self.registry.get(INSTALLATION, KEY, id).await?.is_some();
         self.registry.remove(INSTALLATION, KEY, id).await?;
         self.seen.lock().expect("nothing panics while it holds the keys").clear();
@@ -136,7 +132,7 @@ impl Keys {
     }
 
     /// Who sent this `Authorization` header?
-    pub async fn admit(&self, header: Option<&str>) -> Result<Principal> {
+    pub(crate) async fn admit(&self, header: Option<&str>) -> Result<Principal> {
         let text = header
             .and_then(|it| it.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
@@ -202,7 +198,7 @@ impl Keys {
 }
 
 /// What may be a project's name: short, and safe in keys, paths and listings.
-pub fn project_name(name: &str) -> Result<&str> {
+pub(crate) fn project_name(name: &str) -> Result<&str> {
     let good = (1..=64).contains(&name.len())
         && name.starts_with(|it: char| it.is_ascii_lowercase())
         && name.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-');
@@ -217,7 +213,7 @@ pub fn project_name(name: &str) -> Result<&str> {
 }
 
 /// Something of the installation's own that is drawn once and then stays the same, such as its naming key.
-pub async fn drawn_once(
+pub(crate) async fn drawn_once(
     registry: &dyn Registry,
     now: Millis,
     id: &str,
@@ -242,13 +238,13 @@ pub async fn drawn_once(
     }
 }
 
-pub fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).expect("the system gives random bytes");
     bytes
 }
 
-pub fn sha256(bytes: &[u8]) -> Hash {
+pub(crate) fn sha256(bytes: &[u8]) -> Hash {
     let digest = digest::digest(&digest::SHA256, bytes);
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
@@ -257,7 +253,7 @@ fn hash(text: &str) -> Hash {
     sha256(text.as_bytes())
 }
 
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|it| format!("{it:02x}")).collect()
 }
 

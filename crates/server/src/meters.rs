@@ -8,7 +8,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Installs the process's recorder, once.
-pub fn handle() -> &'static PrometheusHandle {
+pub(crate) fn handle() -> &'static PrometheusHandle {
     HANDLE.get_or_init(|| {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
@@ -27,22 +27,22 @@ pub fn handle() -> &'static PrometheusHandle {
     })
 }
 
-pub fn answered(path: &str, status: u16, took: Duration) {
+pub(crate) fn answered(path: &str, status: u16, took: Duration) {
     let door = door(path);
     metrics::counter!("everstate_http_requests_total", "door" => door, "status" => status.to_string())
         .increment(1);
     metrics::histogram!("everstate_http_seconds", "door" => door).record(took.as_secs_f64());
 }
 
-pub fn turn_begun(door: &'static str) {
+pub(crate) fn turn_begun(door: &'static str) {
     metrics::counter!("everstate_turns_total", "door" => door).increment(1);
 }
 
-pub fn repeated() {
+pub(crate) fn repeated() {
     metrics::counter!("everstate_repeats_total").increment(1);
 }
 
-pub fn live(n: usize) {
+pub(crate) fn live(n: usize) {
     metrics::gauge!("everstate_sessions_live").set(n as f64);
 }
 

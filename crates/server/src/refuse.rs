@@ -5,11 +5,10 @@ use everstate_kernel::ids::{Address, SessionId, StepNo, TurnNo};
 use everstate_kernel::state::Rejection;
 use everstate_runtime::host::FeedError;
 
-use crate::error::codes::{self, Code};
-use crate::error::ApiError;
+use crate::error::{ApiError, codes};
 
 /// What became of feeding a session, where it did not work.
-pub fn feed(err: FeedError, session: SessionId) -> ApiError {
+pub(crate) fn feed(err: FeedError, session: SessionId) -> ApiError {
     match err {
         FeedError::Rejected(rejection) => rejected(&rejection, session),
         FeedError::NotFound => {
@@ -25,7 +24,7 @@ pub fn feed(err: FeedError, session: SessionId) -> ApiError {
     }
 }
 
-pub fn rejected(rejection: &Rejection, session: SessionId) -> ApiError {
+pub(crate) fn rejected(rejection: &Rejection, session: SessionId) -> ApiError {
     let not_now = |text: &str| ApiError::new(&codes::NOT_POSSIBLE, text).address(session);
     match rejection {
         Rejection::Busy { turn } => {
@@ -40,7 +39,8 @@ pub fn rejected(rejection: &Rejection, session: SessionId) -> ApiError {
         Rejection::AlreadyCreated => not_now("the session exists already"),
         Rejection::NoSuchTurn => not_now("the turn is not running"),
         Rejection::NoSuchItem(_) => {
-            ApiError::new(&codes::NOT_FOUND, "there is no such item in the session").address(session)
+            ApiError::new(&codes::NOT_FOUND, "there is no such item in the session")
+                .address(session)
         }
         Rejection::CallNotOpen(call) => {
             let text = format!("the call {session}/{call} was never made, or has its answer");
@@ -70,38 +70,24 @@ pub fn rejected(rejection: &Rejection, session: SessionId) -> ApiError {
         }
         Rejection::NotParked => not_now("the session is not parked"),
         Rejection::OldEpoch { .. } => {
-            ApiError::new(&codes::FENCED, format!("another node owns {session} now")).address(session)
+            ApiError::new(&codes::FENCED, format!("another node owns {session} now"))
+                .address(session)
         }
     }
 }
 
 /// A turn in the foreground that failed, as its caller's error.
-pub fn failed(code: &str, message: &str, at: Address) -> ApiError {
-    let row = row(code);
-    let mut error = ApiError::new(row, message).address(at);
-    if row.word != code {
-        error = error.word(code);
-    }
-    error.attempt(format!("everstate explain {at}"))
-}
-
-/// The table's row for the word with which a turn failed.
-fn row(code: &str) -> &'static Code {
-    codes::find(code).unwrap_or(match code {
-        "rate_limited" | "overloaded" | "quota_exhausted" => &codes::RATE_LIMIT_EXCEEDED,
-        "auth" => &codes::UPSTREAM_AUTH,
-        "not_found_here" | "unknown_model" => &codes::MODEL_NOT_FOUND,
-        "timeout" => &codes::UPSTREAM_TIMEOUT,
-        "broken" => &codes::UPSTREAM_CUT,
-        "refused" | "invalid" => &codes::INVALID_PROMPT,
-        "too_long" => &codes::CONTEXT_LENGTH_EXCEEDED,
-        "budget" => &codes::BUDGET_REACHED,
-        _ => &codes::UPSTREAM_FAILED,
-    })
+fn failed(code: &str, message: &str, at: Address) -> ApiError {
+    // A turn's own words stand in the table; one of a later release is passed on as it is.
+    let error = match codes::find(code) {
+        Some(row) => ApiError::new(row, message),
+        None => ApiError::new(&codes::UPSTREAM_FAILED, message).word(code),
+    };
+    error.address(at).attempt(format!("everstate explain {at}"))
 }
 
 /// The error of a turn's end, if it failed.
-pub fn ended(end: &End, session: SessionId, turn: TurnNo, step: StepNo) -> Option<ApiError> {
+pub(crate) fn ended(end: &End, session: SessionId, turn: TurnNo, step: StepNo) -> Option<ApiError> {
     match end {
         End::Failed { code, message } => {
             Some(failed(code, message, Address { session, turn, step }))

@@ -11,7 +11,7 @@ use axum::routing::get;
 use crate::app::App;
 use crate::meters;
 
-pub fn routes() -> Router<Arc<App>> {
+pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))

@@ -43,7 +43,7 @@ const LATER: &[&str] = &[
     "/v1/webhook_endpoints/{*rest}",
 ];
 
-pub fn routes() -> Router<Arc<App>> {
+pub(crate) fn routes() -> Router<Arc<App>> {
     LATER.iter().fold(Router::new(), |router, path| router.route(path, any(later)))
 }
 

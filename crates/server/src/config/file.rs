@@ -8,6 +8,7 @@ use everstate_kernel::agent::Limits;
 use everstate_kernel::policy::{Constraints, Require};
 use everstate_providers::config::ProviderConfig;
 use everstate_runtime::secret::BadSecretRef;
+use everstate_tools::ToolConfig;
 use serde::{Deserialize, Serialize};
 
 use super::offers::OfferConfig;
@@ -19,7 +20,7 @@ pub struct File {
     pub server: ServerConfig,
     pub providers: BTreeMap<String, ProviderConfig>,
     pub offers: Vec<OfferConfig>,
-    pub tools: Vec<toml::Table>,
+    pub tools: Vec<ToolConfig>,
     pub limits: LimitsConfig,
     pub policy: PolicyConfig,
 }
@@ -30,6 +31,8 @@ pub struct ServerConfig {
     pub listen: Option<String>,
     pub store: Option<String>,
     pub body_max_bytes: Option<u64>,
+    /// Where the key that wraps all data keys is: `env:NAME`, `file:PATH` or `command:COMMAND`.
+    pub master_key: Option<String>,
 }
 
 /// Limits of every turn, where they are not the built-in ones.
@@ -108,7 +111,9 @@ pub fn read(text: &str, path: &Path) -> Result<File> {
 
 fn told(text: &str, path: &Path, err: &toml::de::Error) -> ApiError {
     let message = err.message();
-    let name = path.file_name().map_or_else(|| path.display().to_string(), |it| it.to_string_lossy().into_owned());
+    let name = path
+        .file_name()
+        .map_or_else(|| path.display().to_string(), |it| it.to_string_lossy().into_owned());
     let place = err.span().map(|span| Place::of(text, span.start));
     let at = place.as_ref().map(|it| format!(" (line {})", it.line)).unwrap_or_default();
     if let Some((unknown, known)) = unknown_field(message) {
@@ -124,7 +129,9 @@ fn told(text: &str, path: &Path, err: &toml::de::Error) -> ApiError {
         }
         return error.why(format!("known here: {}", known.join(", ")));
     }
-    let code = if message == BadSecretRef::Literal.to_string() || message.contains("does not belong into a configuration file") {
+    let code = if message == BadSecretRef::Literal.to_string()
+        || message.contains("does not belong into a configuration file")
+    {
         &codes::LITERAL_SECRET
     } else {
         &codes::CONFIG_INVALID
@@ -158,9 +165,11 @@ impl Place {
 
     fn excerpt(&self, unknown: &str) -> String {
         let section = self.section.as_deref().unwrap_or("");
-        let caret = self.key.find(unknown).filter(|_| !unknown.is_empty()).map(|at| {
-            format!("\n{:>4} | {}{}", "", " ".repeat(at), "^".repeat(unknown.len()))
-        });
+        let caret = self
+            .key
+            .find(unknown)
+            .filter(|_| !unknown.is_empty())
+            .map(|at| format!("\n{:>4} | {}{}", "", " ".repeat(at), "^".repeat(unknown.len())));
         let key = match self.key.trim() {
             "" => String::new(),
             _ => format!("\n{:>4} | {} = ...{}", self.line, self.key, caret.unwrap_or_default()),

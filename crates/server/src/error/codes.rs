@@ -120,18 +120,26 @@ codes! {
     // What a model or a provider did.
     UPSTREAM_FAILED: "upstream_failed", 502, SERVER, false, exit 8,
         "The model's provider failed, after all the tries that were allowed.";
-    UPSTREAM_CUT: "upstream_cut", 502, SERVER, false, exit 8,
-        "The provider's stream ended without an end. What had been shown is kept as unfinished, never as an answer.";
+    UPSTREAM_BROKEN: "upstream_broken", 502, SERVER, false, exit 8,
+        "The provider's answer was lost, was no answer, or ended without an end. What had been shown is kept as unfinished, never as an answer.";
     UPSTREAM_TIMEOUT: "upstream_timeout", 504, SERVER, false, exit 8,
         "The provider did not answer in time.";
+    UPSTREAM_OVERLOADED: "upstream_overloaded", 503, SERVER, false, exit 8,
+        "The provider said that it cannot serve now, after all the tries that were allowed.";
     UPSTREAM_AUTH: "upstream_auth", 502, SERVER, false, exit 4,
         "The provider refused our credentials.";
-    RATE_LIMIT_EXCEEDED: "rate_limit_exceeded", 429, BUSY, false, exit 8,
-        "The providers that may serve this said `too many requests`, and waiting as long as allowed did not help.";
-    INVALID_PROMPT: "invalid_prompt", 400, INVALID, false, exit 1,
-        "The provider refuses this request; it was not tried elsewhere.";
+    UPSTREAM_INVALID_REQUEST: "upstream_invalid_request", 400, INVALID, false, exit 1,
+        "The provider says that the request is wrong; it would be wrong elsewhere too, and was not tried there.";
+    CONTENT_REFUSED: "content_refused", 400, INVALID, false, exit 1,
+        "The provider will not answer this; it was not tried elsewhere.";
     CONTEXT_LENGTH_EXCEEDED: "context_length_exceeded", 400, INVALID, false, exit 1,
         "The conversation is longer than the model can take.";
+    RATE_LIMIT_EXCEEDED: "rate_limit_exceeded", 429, BUSY, false, exit 8,
+        "The providers that may serve this said `too many requests`, and waiting as long as allowed did not help.";
+    INSUFFICIENT_QUOTA: "insufficient_quota", 429, BUSY, false, exit 5,
+        "What was paid for or allotted at the provider is used up.";
+    PROCESS_LOST: "process_lost", 500, SERVER, false, exit 8,
+        "The process that waited for the model's answer was lost, too often to try again.";
 
     // Us.
     STORE_UNAVAILABLE: "store_unavailable", 503, SERVER, true, exit 8,

@@ -34,7 +34,8 @@ fn a_name_of_another_project_kind_or_installation_is_none() {
             assert!(forged == text || naming.read("demo", &forged).is_none(), "{forged}");
         }
     }
-    for nonsense in ["", "resp_", "resp_0", "ses_", "resp_é", &format!("resp_{}", "0".repeat(99))] {
+    for nonsense in ["", "resp_", "resp_0", "ses_", "resp_é", &format!("resp_{}", "0".repeat(99))]
+    {
         assert_eq!(naming.read("demo", nonsense), None, "{nonsense}");
     }
 }
