@@ -258,7 +258,7 @@ fn first_failure(text: &str) -> String {
         None => named,
     };
     match first_panic(text) {
-        Some(said) => format!("{named}: {said}"),
+        Some(said) => format!("{named}: {}", said.chars().take(100).collect::<String>()),
         None => named.to_owned(),
     }
 }

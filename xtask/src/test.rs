@@ -99,6 +99,7 @@ fn is_foreign(name: &str) -> bool {
     const THEIRS: &[&str] = &["EVERSTATE_", "OPENAI_", "ANTHROPIC_", "AZURE_", "AWS_", "GOOGLE_"];
     let lower = name.to_ascii_lowercase();
     lower.ends_with("_proxy")
+        || lower.ends_with("_api_key")
         || THEIRS.iter().any(|it| name.starts_with(it))
             && !OURS.iter().any(|it| name.starts_with(it))
 }
