@@ -48,7 +48,7 @@ impl Client {
         let mut page = self.get(path).await?;
         match page["items"].take() {
             Value::Array(items) => Ok(items),
-            _ => Err(self.nonsense("a list without items")),
+            _ => Err(self.nonsense(&"a list without items")),
         }
     }
 

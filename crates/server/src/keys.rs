@@ -18,7 +18,7 @@ pub(crate) const INSTALLATION: &str = "-";
 /// The project that exists from the start.
 pub(crate) const DEFAULT_PROJECT: &str = "default";
 
-const PROJECT: &str = "project";
+pub(crate) const PROJECT: &str = "project";
 const KEY: &str = "key";
 /// How long a key that was removed may still be good.
 const TRUST_MS: Millis = 2_000;

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod serve;
 pub mod wiring;
+pub mod offline;
 mod app;
 mod http;
 mod api;

@@ -20,7 +20,7 @@ use crate::error::{ApiError, Result, codes, shown};
 use crate::keys::INSTALLATION;
 
 const NAMED: &str = "named_models";
-const OFFERS: &str = "offers";
+pub(crate) const OFFERS: &str = "offers";
 /// Models by their mere name, at most so many: names are cheap to invent.
 const NAMED_MAX: usize = 500;
 const NAME_CHARS_MAX: usize = 200;

@@ -108,7 +108,7 @@ fn side(store: &Store, tools: &Arc<dyn Tools>, clock: &Arc<dyn Clock>, market: M
     Side { host: Host::new(ports, market, HostSettings::default()), log: store.log.clone() }
 }
 
-async fn open_store(settings: &Settings, env: Env<'_>, listen: SocketAddr) -> Result<Store> {
+pub(crate) async fn open_store(settings: &Settings, env: Env<'_>, listen: SocketAddr) -> Result<Store> {
     let url = match settings.store.value.strip_prefix("sqlite:") {
         Some(path) => {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -236,7 +236,7 @@ fn offers(settings: &Settings, opened: &BTreeMap<String, Opened>) -> Vec<Offer> 
 
 impl Settings {
     /// A store given by the file is beside the file; one given by hand, where the command was started.
-    fn store_path(&self, path: &str) -> PathBuf {
+    pub(crate) fn store_path(&self, path: &str) -> PathBuf {
         match &self.store.origin {
             Origin::File(_) => self.dir.join(path),
             _ => self.here.join(path),

@@ -3,7 +3,7 @@
 mod approvals;
 mod effects;
 mod events;
-mod explain;
+pub(crate) mod explain;
 mod installation;
 mod say;
 mod sessions;

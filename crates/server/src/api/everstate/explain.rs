@@ -1,9 +1,10 @@
 //! Why a step went where it went: each attempt's plan, and what was said about every other offer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use everstate_kernel::event::Event;
+use everstate_kernel::event::{Append, Event};
 use everstate_kernel::ids::{AttemptId, Millis, SessionId, StepNo, TurnNo};
 use everstate_kernel::plan::{Ask, NoOffer, Plan};
 use everstate_kernel::state::Session;
@@ -35,73 +36,122 @@ pub(super) async fn explain(
     let id = App::about(&session)?.id;
     let wanted = which.step.as_deref().map(read_step).transpose()?;
     let told = app.durable.host.rows(id, 0, session.head).await?;
-    let mut state = Session::default();
-    let mut attempts: Vec<Value> = Vec::new();
+    let mut attempts = Attempts::new(id, wanted);
     for told in &told {
         let Told::Append(append) = told else { continue };
+        for revision in attempts.needs(append) {
+            attempts.know(revision, app.stall.offers_of(revision).await?);
+        }
+        attempts.hear(append);
+    }
+    Ok(attempts.told()?.into())
+}
+
+/// The attempts of a log, heard append by append.
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    session: SessionId,
+    /// Only these.
+    wanted: Option<(TurnNo, Option<StepNo>)>,
+    state: Session,
+    items: Vec<Value>,
+    /// Lists of offers by revision; some are no longer known.
+    lists: BTreeMap<u64, Option<Offers>>,
+}
+
+impl Attempts {
+    pub(crate) fn new(session: SessionId, wanted: Option<(TurnNo, Option<StepNo>)>) -> Attempts {
+        Attempts {
+            session,
+            wanted,
+            state: Session::default(),
+            items: Vec::new(),
+            lists: BTreeMap::new(),
+        }
+    }
+
+    /// Lists that have to be known before this is heard.
+    pub(crate) fn needs(&self, append: &Append) -> Vec<u64> {
+        let revisions = append.events.iter().filter_map(|it| match it {
+            Event::Placed { plan, .. } => Some(plan.offers_revision),
+            Event::NotPlaced { no_offer, .. } => Some(no_offer.offers_revision),
+            _ => None,
+        });
+        revisions.filter(|it| !self.lists.contains_key(it)).collect()
+    }
+
+    pub(crate) fn know(&mut self, revision: u64, offers: Option<Offers>) {
+        self.lists.insert(revision, offers);
+    }
+
+    pub(crate) fn hear(&mut self, append: &Append) {
         for event in &append.events {
             let Some(attempt) = attempt_of(event) else { continue };
             let fits = |(turn, step): (TurnNo, Option<StepNo>)| {
                 attempt.turn == turn && step.is_none_or(|it| it == attempt.step)
             };
-            if !wanted.is_none_or(fits) {
-                continue;
-            }
-            match event {
-                Event::Placed { plan, .. } => {
-                    let offers = app.stall.offers_of(plan.offers_revision).await?;
-                    let ask = state.ask(attempt);
-                    let asked = ask.as_ref().map(|it| (it, append.at));
-                    attempts.push(placed(id, append.seq, append.at, attempt, plan, offers, asked));
-                }
-                Event::NotPlaced { no_offer, .. } => {
-                    let offers = app.stall.offers_of(no_offer.offers_revision).await?;
-                    let ask = state.ask(attempt);
-                    let asked = ask.as_ref().map(|it| (it, append.at));
-                    attempts.push(not_placed(
-                        id, append.seq, append.at, attempt, no_offer, offers, asked,
-                    ));
-                }
-                Event::Replied { cost, end, .. } => outcome(
-                    &mut attempts,
-                    attempt,
-                    json!({ "kind": "replied", "seq": append.seq, "at": append.at, "cost_micros": cost.micros, "usage": end.usage }),
-                ),
-                Event::AttemptFailed { failure, cost, .. } => outcome(
-                    &mut attempts,
-                    attempt,
-                    json!({ "kind": "failed", "seq": append.seq, "at": append.at, "cost_micros": cost.micros, "failure": failure }),
-                ),
-                Event::AttemptLost { frames, cost, .. } => outcome(
-                    &mut attempts,
-                    attempt,
-                    json!({ "kind": "lost", "seq": append.seq, "at": append.at, "cost_micros": cost.micros, "frames": frames }),
-                ),
-                Event::AttemptDropped { cost, .. } => outcome(
-                    &mut attempts,
-                    attempt,
-                    json!({ "kind": "dropped", "seq": append.seq, "at": append.at, "cost_micros": cost.micros }),
-                ),
-                _ => {}
+            if self.wanted.is_none_or(fits) {
+                self.hear_event(event, attempt, append);
             }
         }
-        state.apply(append);
+        self.state.apply(append);
     }
-    if attempts.is_empty()
-        && let Some((turn, step)) = wanted
-    {
-        let step = step.map(|it| format!(".{it}")).unwrap_or_default();
-        return Err(ApiError::new(
-            &codes::NOT_FOUND,
-            format!("nothing was placed at {id}/{turn}{step}"),
-        )
-        .param("step")
-        .attempt(format!("everstate session show {id}")));
+
+    fn hear_event(&mut self, event: &Event, attempt: AttemptId, append: &Append) {
+        let (id, seq, at) = (self.session, append.seq, append.at);
+        match event {
+            Event::Placed { plan, .. } => {
+                let offers = self.lists.get(&plan.offers_revision).cloned().flatten();
+                let ask = self.state.ask(attempt);
+                let asked = ask.as_ref().map(|it| (it, at));
+                self.items.push(placed(id, seq, at, attempt, plan, offers, asked));
+            }
+            Event::NotPlaced { no_offer, .. } => {
+                let offers = self.lists.get(&no_offer.offers_revision).cloned().flatten();
+                let ask = self.state.ask(attempt);
+                let asked = ask.as_ref().map(|it| (it, at));
+                self.items.push(not_placed(id, seq, at, attempt, no_offer, offers, asked));
+            }
+            Event::Replied { cost, end, .. } => outcome(
+                &mut self.items,
+                attempt,
+                json!({ "kind": "replied", "seq": seq, "at": at, "cost_micros": cost.micros, "usage": end.usage }),
+            ),
+            Event::AttemptFailed { failure, cost, .. } => outcome(
+                &mut self.items,
+                attempt,
+                json!({ "kind": "failed", "seq": seq, "at": at, "cost_micros": cost.micros, "failure": failure }),
+            ),
+            Event::AttemptLost { frames, cost, .. } => outcome(
+                &mut self.items,
+                attempt,
+                json!({ "kind": "lost", "seq": seq, "at": at, "cost_micros": cost.micros, "frames": frames }),
+            ),
+            Event::AttemptDropped { cost, .. } => outcome(
+                &mut self.items,
+                attempt,
+                json!({ "kind": "dropped", "seq": seq, "at": at, "cost_micros": cost.micros }),
+            ),
+            _ => {}
+        }
     }
-    Ok(json!({ "session": id, "items": attempts, "next": null }).into())
+
+    pub(crate) fn told(self) -> Result<Value> {
+        let id = self.session;
+        if self.items.is_empty()
+            && let Some((turn, step)) = self.wanted
+        {
+            let step = step.map(|it| format!(".{it}")).unwrap_or_default();
+            let text = format!("nothing was placed at {id}/{turn}{step}");
+            return Err(ApiError::new(&codes::NOT_FOUND, text)
+                .param("step")
+                .attempt(format!("everstate session show {id}")));
+        }
+        Ok(json!({ "session": id, "items": self.items, "next": null }))
+    }
 }
 
-fn read_step(text: &str) -> Result<(TurnNo, Option<StepNo>)> {
+pub(crate) fn read_step(text: &str) -> Result<(TurnNo, Option<StepNo>)> {
     let (turn, step) = match text.split_once('.') {
         Some((turn, step)) => (turn.parse().ok(), step.parse().ok().map(Some)),
         None => (text.parse().ok(), Some(None)),
