@@ -84,7 +84,7 @@ impl Demo {
         desk.out.say("rehearsal: a simulation, no model is called, no key is used. The server, the log and the kill are real.");
         desk.out.say("a made-up bank and two made-up clouds (cloud-a, cloud-b) run beside it on this machine.");
         desk.out.say("");
-        Cast::Rehearsal { slow: if self.fast { 1 } else { 12 } }
+        Cast::Rehearsal { slow: if self.fast { 1 } else { 18 } }
     }
 
     fn live(&self, desk: &Desk) -> Result<Cast, Fault> {

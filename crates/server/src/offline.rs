@@ -7,7 +7,7 @@ use everstate_kernel::event::Append;
 use everstate_kernel::ids::{Seq, SessionId};
 use everstate_kernel::offer::Offer;
 use everstate_placement::offers::Offers;
-use everstate_runtime::ports::{ListKey, RowKind, Verdict};
+use everstate_runtime::ports::{ListKey, Listed, RowKind, Verdict};
 use everstate_store::open::Store;
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ const PAGE: usize = 500;
 pub async fn verify(settings: &Settings, env: Env<'_>) -> Result<Vec<Verified>> {
     let store = open(settings, env).await?;
     let mut verified = Vec::new();
-    for (project, session) in sessions(&store).await? {
+    for (project, ListKey { session, .. }) in sessions(&store).await? {
         let Verdict { rows, erased, broken, head } = store.log.verify(session).await?;
         let (head, hash) = (head.seq, hex(&head.hash));
         verified.push(Verified { session, project, rows, erased, broken, head, hash });
@@ -94,7 +94,7 @@ async fn open(settings: &Settings, env: Env<'_>) -> Result<Store> {
 }
 
 /// All sessions with their projects, the newest of each project first.
-async fn sessions(store: &Store) -> Result<Vec<(String, SessionId)>> {
+async fn sessions(store: &Store) -> Result<Vec<(String, ListKey)>> {
     let mut all = Vec::new();
     let projects = store.registry.documents(INSTALLATION, PROJECT, None, 10_000).await?;
     for project in projects {
@@ -102,8 +102,9 @@ async fn sessions(store: &Store) -> Result<Vec<(String, SessionId)>> {
         loop {
             let page = store.log.list(&project.id, before, PAGE).await?;
             let Some(last) = page.last() else { break };
-            before = Some(ListKey { created_at: last.created_at, session: last.session });
-            all.extend(page.iter().map(|it| (project.id.clone(), it.session)));
+            let key = |it: &Listed| ListKey { created_at: it.created_at, session: it.session };
+            before = Some(key(last));
+            all.extend(page.iter().map(|it| (project.id.clone(), key(it))));
         }
     }
     Ok(all)
@@ -117,13 +118,13 @@ async fn find(store: &Store, text: &str) -> Result<SessionId> {
         let text = format!("there is no session `{}` in this store", shown(text));
         ApiError::new(&codes::NOT_FOUND, text)
     };
-    let all: Vec<SessionId> = sessions(store).await?.into_iter().map(|(_, id)| id).collect();
+    let all: Vec<ListKey> = sessions(store).await?.into_iter().map(|(_, key)| key).collect();
     if text == "@" {
-        // An id begins with the time it was made.
-        return all.into_iter().max().ok_or_else(missing);
+        let newest = all.into_iter().max_by_key(|it| it.created_at);
+        return newest.map(|it| it.session).ok_or_else(missing);
     }
     let found: Vec<SessionId> =
-        all.into_iter().filter(|it| it.to_string().starts_with(text)).collect();
+        all.into_iter().map(|it| it.session).filter(|it| it.to_string().starts_with(text)).collect();
     match found[..] {
         [only] => Ok(only),
         [] => Err(missing()),

@@ -165,25 +165,19 @@ async fn within<T>(what: &str, doing: impl Future<Output = Result<T, Fault>>) ->
     done.unwrap_or_else(|_| Err(failed(format!("{what} did not come within a minute"))))
 }
 
-/// All events to the end of a stream. It has to end as a response's stream ends.
+/// All events to the end of a stream, which has to have the end that a response's stream has.
 async fn rest(stream: &mut Events) -> Result<Vec<Event>, Fault> {
     let mut events = Vec::new();
+    let mut has_end = false;
     while let Some(event) = stream.next().await? {
-        let kind = field(&event, "type");
-        let failed_with = if kind == "response.failed" { Some(error(&event)) } else { None };
-        let is_last = matches!(
-            kind.as_str(),
-            "response.completed" | "response.failed" | "response.incomplete"
-        );
+        match field(&event, "type").as_str() {
+            "response.completed" | "response.incomplete" => has_end = true,
+            "response.failed" => return Err(failed("the response failed").why(error(&event))),
+            _ => {}
+        }
         events.push(event);
-        if let Some(why) = failed_with {
-            return Err(failed("the response failed").why(why));
-        }
-        if is_last {
-            return Ok(events);
-        }
     }
-    Err(cut("without an end"))
+    if has_end { Ok(events) } else { Err(cut("without an end")) }
 }
 
 fn failed(what: impl Into<String>) -> Fault {

@@ -54,14 +54,14 @@ pub(crate) async fn tell(desk: &Desk, cast: &Cast, played: &Played) -> Result<bo
     out.line("");
     out.line(&played.show.header());
     out.line("");
-    for line in table(&["STEP", "OFFER", "VERDICT", "EXPECTED", "COST", "WHY"], &steps(&explained)) {
+    for line in steps(&explained) {
         out.line(&line);
     }
     out.line("");
     out.line("proof");
     for line in &lines {
         let (word, tone) = if line.holds { ("ok    ", Tone::Good) } else { ("FAILED", Tone::Bad) };
-        out.line(&format!("  {}  {:<36} {}", out.look.tint(tone, word), line.what, line.how));
+        out.line(&format!("  {}  {:<38} {}", out.look.tint(tone, word), line.what, line.how));
     }
     Ok(holds)
 }
@@ -103,7 +103,8 @@ fn adopted(played: &Played) -> Line {
 /// Numbered without a gap over the kill, and told again it is the same to the byte.
 fn stream(played: &Played, again: &[u8]) -> Line {
     let (before, after) = (&played.before, &played.after);
-    let numbers: Vec<Option<u64>> = before.iter().chain(after).map(number).collect();
+    let said = before.iter().chain(after).filter(|it| it.data != DONE);
+    let numbers: Vec<Option<u64>> = said.map(number).collect();
     let gapless = numbers.iter().enumerate().all(|(n, it)| *it == Some(n as u64));
     let seen: Vec<u8> = before.iter().chain(after).flat_map(|it| it.raw.clone()).collect();
     let same = without_comments(again) == seen;
@@ -114,11 +115,14 @@ fn stream(played: &Played, again: &[u8]) -> Line {
         how: format!(
             "{} events before the kill, {} after, numbered 0 to {last}; told again {}",
             before.len(),
-            after.len(),
+            numbers.len() - before.len(),
             if same { "byte for byte" } else { "DIFFERENTLY" },
         ),
     }
 }
+
+/// Stands behind the last event of a stream.
+const DONE: &str = "[DONE]";
 
 /// Pings depend on the clock.
 fn without_comments(bytes: &[u8]) -> Vec<u8> {
@@ -203,39 +207,53 @@ fn chain(played: &Played, verdict: &Value) -> Line {
     Line { holds: verdict["ok"] == true, what: "the log verifies", how }
 }
 
-/// What each step cost, and why it was placed where it was.
-fn steps(explained: &[Value]) -> Vec<Vec<String>> {
-    let mut rows = Vec::new();
-    for attempt in explained {
-        let text = |it: &Value| it.as_str().unwrap_or("").to_owned();
-        let money = |it: &Value| it.as_u64().map(words::money).unwrap_or_default();
+/// What each step cost, why it was placed where it was, and why not elsewhere.
+fn steps(explained: &[Value]) -> Vec<String> {
+    let text = |it: &Value| it.as_str().unwrap_or("").to_owned();
+    let money = |it: &Value| it.as_u64().map(words::money).unwrap_or_default();
+    let row = |attempt: &Value| {
         let address = text(&attempt["address"]);
-        let step = address.split('/').nth(1).unwrap_or_default().to_owned();
         let became = match attempt["outcome"]["failure"]["status"].as_u64() {
-            Some(status) => format!("; then it answered {status}"),
+            Some(status) => format!("; it answered {status}"),
             None => String::new(),
         };
-        rows.push(vec![
-            step,
+        vec![
+            address.split('/').nth(1).unwrap_or_default().to_owned(),
             text(&attempt["offer"]),
-            "chosen".to_owned(),
             money(&attempt["expected_micros"]),
             money(&attempt["outcome"]["cost_micros"]),
             format!("{}{became}", text(&attempt["because"])),
-        ]);
-        let offers = attempt["offers"].as_array().into_iter().flatten();
-        for offer in offers.filter(|it| it["verdict"] != "chosen") {
-            rows.push(vec![
-                String::new(),
-                text(&offer["offer"]),
-                text(&offer["verdict"]),
-                money(&offer["expected_micros"]),
-                String::new(),
-                text(&offer["why"]),
-            ]);
+        ]
+    };
+    let rows: Vec<Vec<String>> = explained.iter().map(row).collect();
+    let mut lines = table(&["STEP", "OFFER", "EXPECTED", "COST", "WHY"], &rows).into_iter();
+    let mut told: Vec<String> = lines.next().into_iter().collect();
+    for (line, attempt) in lines.zip(explained) {
+        told.push(line);
+        told.push(format!("      not: {}", elsewhere(attempt)));
+    }
+    told
+}
+
+/// The other offers, those with one reason together.
+fn elsewhere(attempt: &Value) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    let offers = attempt["offers"].as_array().into_iter().flatten();
+    for offer in offers.filter(|it| it["verdict"] != "chosen") {
+        let name = offer["offer"].as_str().unwrap_or_default();
+        let (name, why) = (place(name), offer["why"].as_str().unwrap_or_default());
+        match reasons.iter_mut().find(|it| it.0 == why) {
+            Some((_, names)) => names.push(name),
+            None => reasons.push((why, vec![name])),
         }
     }
-    rows
+    let told = reasons.iter().map(|(why, names)| format!("{} ({why})", names.join(", ")));
+    told.collect::<Vec<_>>().join("; ")
+}
+
+/// An offer's provider and scope, without the model.
+fn place(offer: &str) -> &str {
+    offer.match_indices('/').nth(1).map_or(offer, |(at, _)| &offer[..at])
 }
 
 fn times(n: usize) -> String {

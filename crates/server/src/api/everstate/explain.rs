@@ -86,7 +86,15 @@ impl Attempts {
 
     pub(crate) fn hear(&mut self, append: &Append) {
         for event in &append.events {
-            let Some(attempt) = attempt_of(event) else { continue };
+            self.hear_one(event, append);
+            // One by one: a step may begin and be placed in the same row.
+            let Append { seq, at, .. } = *append;
+            self.state.apply(&Append { seq, at, events: vec![event.clone()] });
+        }
+    }
+
+    fn hear_one(&mut self, event: &Event, append: &Append) {
+        if let Some(attempt) = attempt_of(event) {
             let fits = |(turn, step): (TurnNo, Option<StepNo>)| {
                 attempt.turn == turn && step.is_none_or(|it| it == attempt.step)
             };
@@ -94,7 +102,6 @@ impl Attempts {
                 self.hear_event(event, attempt, append);
             }
         }
-        self.state.apply(append);
     }
 
     fn hear_event(&mut self, event: &Event, attempt: AttemptId, append: &Append) {
