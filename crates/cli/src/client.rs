@@ -48,7 +48,7 @@ impl Client {
         let mut page = self.get(path).await?;
         match page["items"].take() {
             Value::Array(items) => Ok(items),
-            _ => Err(self.nonsense("a list without items")),
+            _ => Err(self.nonsense(&"a list without items")),
         }
     }
 
@@ -63,7 +63,6 @@ impl Client {
     }
 
     /// The bytes as they come.
-    #[cfg(test)]
     pub(crate) async fn bytes(&self, path: &str) -> Result<Bytes, Fault> {
         let response = self.send(Method::GET, path, None).await?;
         response.bytes().await.map_err(|err| self.lost(&err))

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::desk::{Desk, Globals};
 use crate::fault::{Done, Fault, codes};
@@ -113,9 +113,4 @@ fn misread(err: &clap::Error, json: bool) -> ExitCode {
             out.fail(&fault)
         }
     }
-}
-
-/// As clap knows it, for the completeness of tests and listings.
-pub(crate) fn tree() -> clap::Command {
-    Cli::command()
 }

@@ -1,7 +1,7 @@
 //! Events of `/everstate/v1` read back into facts, for the timeline.
 
-use everstate_kernel::event::{Append, Event};
-use everstate_kernel::ids::Millis;
+use everstate_kernel::event::Append;
+use everstate_kernel::ids::{Millis, Seq};
 use serde_json::{Map, Value, json};
 
 /// Reads a told log, event by event.
@@ -32,7 +32,38 @@ impl Reader {
     }
 }
 
-/// The fact in it.
-pub(crate) fn only(append: &Append) -> Option<&Event> {
-    append.events.first()
+/// How far a followed log was heard, so that a reader that comes back hears each event once. A row's events come one
+/// by one, and the break may have been between two of them.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    seq: Seq,
+    /// Events heard of the row at `seq`.
+    heard: usize,
+    /// Events of that row that will come again.
+    skip: usize,
+}
+
+impl Place {
+    /// What to ask for.
+    pub(crate) fn after(&self) -> Seq {
+        self.seq.saturating_sub(1)
+    }
+
+    /// A new stream begins.
+    pub(crate) fn again(&mut self) {
+        self.skip = self.heard;
+    }
+
+    pub(crate) fn is_new(&mut self, told: &Value) -> bool {
+        let Some(seq) = told["seq"].as_u64() else { return false };
+        if seq == self.seq && self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        if seq > self.seq {
+            (self.seq, self.heard, self.skip) = (seq, 0, 0);
+        }
+        self.heard += 1;
+        true
+    }
 }

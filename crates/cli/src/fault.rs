@@ -103,11 +103,6 @@ impl Fault {
         self
     }
 
-    pub(crate) fn exit(mut self, exit: u8) -> Fault {
-        self.0.exit = exit;
-        self
-    }
-
     /// Reads the body of an answer that is an error. `None` if it is not in the API's shape.
     pub(crate) fn of_answer(status: u16, body: &Value) -> Option<Fault> {
         let error = body.get("error")?;

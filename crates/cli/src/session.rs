@@ -4,7 +4,7 @@ mod cancel;
 mod fork;
 mod list;
 pub(crate) mod show;
-mod watch;
+pub(crate) mod watch;
 
 use clap::{Args, Subcommand};
 

@@ -21,6 +21,8 @@ pub(crate) use paint::Look;
 pub(crate) struct Timeline {
     session: Session,
     calls: BTreeMap<CallId, Called>,
+    /// Names of the calls whose outcome may still be learned.
+    doubts: BTreeMap<CallId, String>,
     /// Failures of the current step, newest last.
     failures: Vec<(String, Failure)>,
     /// Where the last answer came from.
@@ -75,6 +77,8 @@ pub(crate) struct Line {
     /// One word: the carrier of the meaning, never the colour alone.
     pub(crate) word: &'static str,
     pub(crate) text: String,
+    /// Follows the text; where there is no room the text is cut, not this.
+    pub(crate) tail: String,
     /// Money, and whether it is only an estimate.
     pub(crate) cost: Option<(Micros, bool)>,
     pub(crate) shape: Shape,
@@ -110,6 +114,7 @@ impl Line {
             step: String::new(),
             word,
             text: text.into(),
+            tail: String::new(),
             cost: None,
             shape: Shape::Row,
             tone: Tone::Plain,
@@ -122,6 +127,11 @@ impl Line {
 
     fn tone(mut self, tone: Tone) -> Line {
         self.tone = tone;
+        self
+    }
+
+    fn tail(mut self, tail: impl Into<String>) -> Line {
+        self.tail = tail.into();
         self
     }
 
@@ -174,15 +184,6 @@ impl Timeline {
         &self.session
     }
 
-    pub(crate) fn n_events(&self) -> u64 {
-        self.n_events
-    }
-
-    /// The tool call's name and arguments, as the model asked for it.
-    pub(crate) fn call(&self, call: CallId) -> Option<String> {
-        self.calls.get(&call).map(|it| words::call(&it.name, &it.arguments))
-    }
-
     /// Calls that wait for a person.
     pub(crate) fn waiting(&self) -> Vec<CallId> {
         let waits = |it: &CallState| matches!(it, CallState::AwaitingApproval { .. });
@@ -227,7 +228,7 @@ impl Timeline {
             about.id,
             about.project,
             self.standing(),
-            words::count(u64::from(live.turn_no), "turn"),
+            words::count(self.session.transcript.turns.len() as u64, "turn"),
             words::count(self.n_events, "event"),
         )
     }

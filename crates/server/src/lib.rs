@@ -1,1 +1,18 @@
-//! server
+//! Speaks HTTP, and wires all rooms together. It decides nothing about a session.
+
+pub mod config;
+pub mod serve;
+pub mod wiring;
+pub mod offline;
+mod app;
+mod http;
+mod api;
+pub mod error;
+mod refuse;
+mod keys;
+mod claim;
+mod ids;
+mod menu;
+mod stall;
+mod clock;
+mod meters;

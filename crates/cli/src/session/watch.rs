@@ -4,7 +4,7 @@ use reqwest::Method;
 
 use super::{SESSIONS, Which};
 use crate::desk::Desk;
-use crate::events::Reader;
+use crate::events::{Place, Reader};
 use crate::fault::{Done, Fault, codes};
 use crate::timeline::Timeline;
 
@@ -39,10 +39,10 @@ pub(crate) async fn follow(
     let standing = client.get(&format!("{SESSIONS}/{session}")).await?;
     let id = standing["id"].as_str().unwrap_or(session).to_owned();
     let (mut timeline, mut reader) = (Timeline::default(), Reader::default());
-    let (mut after, mut seen) = (0, 0);
+    let mut place = Place::default();
     let mut first = true;
     loop {
-        let path = format!("{SESSIONS}/{id}/events?follow=true&after={after}");
+        let path = format!("{SESSIONS}/{id}/events?follow=true&after={}", place.after());
         let mut stream = match client.stream(Method::GET, &path, None).await {
             Ok(stream) => stream,
             Err(fault) if fault.word == codes::UNREACHABLE.word && !first => {
@@ -51,16 +51,14 @@ pub(crate) async fn follow(
             }
             Err(fault) => return Err(fault),
         };
+        place.again();
         // Broken off or ended: the server is gone or closing. It is asked again for what follows.
         while let Ok(Some(event)) = stream.next().await {
             let Ok(told) = serde_json::from_str(&event.data) else { continue };
-            // After a break the row that was cut comes whole: what was told of it is skipped.
-            let Some(append) = reader.read(&told) else { continue };
-            if append.seq < seen {
+            if !place.is_new(&told) {
                 continue;
             }
-            seen = append.seq;
-            after = append.seq.saturating_sub(1);
+            let Some(append) = reader.read(&told) else { continue };
             if desk.out.is_json {
                 desk.out.json(&told);
             } else if first {

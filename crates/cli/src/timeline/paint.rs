@@ -43,7 +43,8 @@ impl Look {
                 self.tint(line.tone, &words::cut(&text, width))
             }
             Shape::Divider => {
-                let text = format!(" -- {at:>TIME$}  {} ", line.text);
+                let gap = if at.is_empty() { "" } else { "  " };
+                let text = format!(" -- {at}{gap}{} ", line.text);
                 self.tint(line.tone, &format!("{text:-<width$}"))
             }
             Shape::Row => {
@@ -58,7 +59,12 @@ impl Look {
                 let room = self.text_width() - over.min(self.text_width());
                 let left = format!("{seq:>SEQ$} {at:>TIME$}  {:<STEP$}", line.step);
                 let word = self.tint(line.tone, &format!("{:<WORD$}", line.word));
-                let text = words::cut(&line.text, room);
+                let tail = match line.tail.as_str() {
+                    "" => String::new(),
+                    tail => format!("  {tail}"),
+                };
+                let text = words::cut(&line.text, room.saturating_sub(tail.chars().count()).max(8));
+                let text = format!("{text}{tail}");
                 let whole = match cost.is_empty() {
                     true => format!("{left}{word} {text}"),
                     false => format!("{left}{word} {text:<room$}{cost:>COST$}"),

@@ -11,6 +11,7 @@ use super::{Called, Line, Tally, Timeline, Tone, words};
 /// Shorter waits are not worth a line.
 const WAIT_MS_MIN: Millis = 1_000;
 const QUOTE_CHARS_MAX: usize = 60;
+const ANSWER_CHARS_MAX: usize = 200;
 
 impl Timeline {
     /// `before` is the time of the last fact, whether something was under way then, and the epoch.
@@ -80,8 +81,13 @@ impl Timeline {
             }
             Event::AttemptFailed { attempt, failure, cost } => {
                 let offer = self.offer(*attempt);
-                let said = words::short(&failure.message, 120);
-                let text = format!("{offer} {}: {said}", words::failure(failure));
+                // The message begins with who said it; the offer says that already.
+                let said = match failure.message.split_once(": ") {
+                    Some((_, said)) if failure.status.is_some() => said,
+                    _ => failure.message.as_str(),
+                };
+                let said = words::short(said, 120);
+                let text = format!("{offer}   {}: {said}", words::failure(failure));
                 let line = Line::row("failed", text).cost(cost.micros, cost.usage.estimated);
                 lines.push(line.tone(Tone::Bad));
                 self.failures.push((offer, failure.clone()));
@@ -96,7 +102,10 @@ impl Timeline {
                 lines.push(line.tone(Tone::Bad));
             }
             Event::AttemptDropped { attempt, cost } => {
-                let text = format!("{} is no longer wanted", self.offer(*attempt));
+                let text = match self.placed.contains_key(&key(*attempt)) {
+                    true => format!("{} is no longer wanted", self.offer(*attempt)),
+                    false => "a try that had no offer yet".to_owned(),
+                };
                 let line = Line::row("dropped", text).cost(cost.micros, cost.usage.estimated);
                 lines.push(line.tone(Tone::Dim));
             }
@@ -108,8 +117,8 @@ impl Timeline {
             Event::ApprovalRequested { call, expires_at } => {
                 let what = self.called(*call, |it| it.asked_at = Some(at));
                 let until = words::span(expires_at.saturating_sub(at));
-                let text = format!("{what}  a person must say yes, for {until}");
-                lines.push(Line::row("APPROVAL", text).tone(Tone::Loud));
+                let tail = format!("asks a person, for {until}");
+                lines.push(Line::row("APPROVAL", what).tail(tail).tone(Tone::Loud));
             }
             Event::ApprovalAnswered(answer) => {
                 self.tally.approvals += 1;
@@ -132,8 +141,8 @@ impl Timeline {
             }
             Event::ApprovalExpired { call } => {
                 let what = self.called(*call, |_| {});
-                let text = format!("{what}  nobody answered in time; it was not run");
-                lines.push(Line::row("expired", text).tone(Tone::Bad));
+                let tail = "nobody answered in time; it was not run";
+                lines.push(Line::row("expired", what).tail(tail).tone(Tone::Bad));
             }
             Event::ToolStarted { call } => {
                 self.tally.tools += 1;
@@ -141,19 +150,18 @@ impl Timeline {
                 let safety = self.safety(*call);
                 // What changes nothing is told when it is over.
                 if safety != Some(Safety::ReadOnly) {
-                    let key = if safety == Some(Safety::Idempotent) {
-                        format!(", key .../{call}")
-                    } else {
-                        String::new()
+                    let tail = match safety {
+                        Some(Safety::Idempotent) => format!("sent, key .../{call}"),
+                        _ => "sent".to_owned(),
                     };
-                    lines.push(Line::row("tool", format!("{what}  sent{key}")));
+                    lines.push(Line::row("tool", what).tail(tail));
                 }
             }
             Event::ToolFinished { call, outcome, output, .. } => {
                 lines.push(self.finished(*call, *outcome, output, at));
             }
             Event::OutcomeLearned { call, outcome, output, .. } => {
-                let name = self.calls.get(call).map_or("a call", |it| it.name.as_str());
+                let name = self.doubts.get(call).map_or("a call", String::as_str);
                 let said = words::short(&words::parts(output), QUOTE_CHARS_MAX);
                 let text = format!("{name}  what was unknown is known: {} {said}", word(*outcome));
                 lines.push(Line::row("learned", text).tone(Tone::Loud));
@@ -229,8 +237,8 @@ impl Timeline {
                 Line::row("waits", text).tone(Tone::Loud)
             }
             End::Completed => {
-                let quote = words::short(&tally.last_text, QUOTE_CHARS_MAX);
-                Line::row("done", format!("\"{quote}\"  {did}")).tone(Tone::Good)
+                let quote = words::short(&tally.last_text, ANSWER_CHARS_MAX);
+                Line::row("done", format!("\"{quote}\"")).tail(did).tone(Tone::Good)
             }
             End::Incomplete(_) => {
                 let text = format!("cut short: {}; {did}", words::end(end));
@@ -287,7 +295,7 @@ impl Timeline {
                     let runs = tool.map(|it| it.runs.clone());
                     if runs == Some(Runs::Client) {
                         let what = words::call(name, arguments);
-                        lines.push(Line::row("call", format!("{what}  for the client to run")));
+                        lines.push(Line::row("call", what).tail("for the client to run"));
                     }
                     self.calls.insert(*call, Called { runs, ..Called::new(name, arguments) });
                 }
@@ -305,6 +313,9 @@ impl Timeline {
         let safety = self.safety(call);
         let called = self.calls.remove(&call);
         let name = called.as_ref().map_or("a call", |it| it.name.as_str());
+        if matches!(outcome, Outcome::Unknown | Outcome::Cancelled) {
+            self.doubts.insert(call, name.to_owned());
+        }
         let took = called.as_ref().and_then(|it| it.started_at);
         let took = took.map(|it| format!(" {}", words::span(at.saturating_sub(it))));
         let took = took.unwrap_or_default();
@@ -317,7 +328,7 @@ impl Timeline {
             }
             (Outcome::Ok, Some(Safety::ReadOnly)) => {
                 let what = what.unwrap_or_else(|| name.to_owned());
-                Line::row("tool", format!("{what}  read-only  ok{took}"))
+                Line::row("tool", what).tail(format!("read-only  ok{took}"))
             }
             (Outcome::Ok, Some(_)) => {
                 Line::row("tool", format!("{name}  ok{took}: {said}")).tone(Tone::Good)

@@ -8,15 +8,16 @@ use everstate_kernel::money::Micros;
 use everstate_kernel::plan;
 use serde_json::Value;
 
-/// `0.2 s`, `12 s`, `4 min 12 s`, `3 h 5 min`, `2 d 4 h`.
+/// `12 ms`, `0.2 s`, `12 s`, `4 min 12 s`, `3 h 5 min`, `2 days`.
 pub(crate) fn span(ms: Millis) -> String {
     let s = ms / 1_000;
     match s {
+        0 if ms < 100 => format!("{ms} ms"),
         0..10 => format!("{}.{} s", s, ms % 1_000 / 100),
         10..60 => format!("{s} s"),
         60..3_600 => format!("{} min {} s", s / 60, s % 60),
         3_600..86_400 => format!("{} h {} min", s / 3_600, s % 3_600 / 60),
-        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3_600),
+        _ => count(s / 86_400, "day"),
     }
 }
 
@@ -46,7 +47,9 @@ pub(crate) fn number(n: u64) -> String {
 
 /// `1 step`, `2 steps`.
 pub(crate) fn count(n: u64, what: &str) -> String {
-    match (n, what.strip_suffix('y')) {
+    // `day`, but not `entry`.
+    let stem = what.strip_suffix('y').filter(|it| !it.ends_with(['a', 'e', 'o', 'u']));
+    match (n, stem) {
         (1, _) => format!("1 {what}"),
         (_, Some(stem)) => format!("{} {stem}ies", number(n)),
         (_, None) => format!("{} {what}s", number(n)),

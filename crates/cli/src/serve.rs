@@ -1,0 +1,58 @@
+//! The server, in this process.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use everstate_server::config::{Flags, load};
+use everstate_server::serve::Ready;
+use serde_json::json;
+use tracing_subscriber::EnvFilter;
+
+use crate::desk::Desk;
+use crate::fault::Done;
+
+/// Serve; flags also as EVERSTATE_LISTEN, EVERSTATE_STORE, EVERSTATE_CONFIG
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address and port; port 0 is any that is free [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where state lives: `sqlite:PATH` or `memory:` [default: sqlite:./.everstate/state.db]
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
+    /// The configuration [default: the nearest everstate.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(crate) async fn run(self, desk: &Desk) -> Done {
+        log_to_stderr("info");
+        let flags = Flags { config: self.config, listen: self.listen, store: self.store };
+        let settings = load(&flags, &|name| std::env::var(name).ok(), &desk.here)?;
+        let ready = |ready: Ready| {
+            if desk.out.is_json {
+                desk.out.json(&json!({
+                    "url": ready.url,
+                    "store": ready.store,
+                    "new_key": ready.new_key,
+                }));
+            } else {
+                desk.out.line(&ready.url);
+                if let Some(key) = &ready.new_key {
+                    desk.out.note(&format!("admin key, shown only this once: {key}"));
+                }
+            }
+        };
+        everstate_server::serve::serve(settings, ready).await?;
+        Ok(())
+    }
+}
+
+/// What the server has to say about itself. `RUST_LOG` says how much.
+pub(crate) fn log_to_stderr(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second one in this process is not wanted, and changes nothing.
+    log.with_ansi(false).try_init().ok();
+}

@@ -1,0 +1,113 @@
+//! Commands one after the other, as a person types them.
+
+use crate::house::{CONFIG, House, KEY};
+
+#[test]
+fn a_task_is_run_shown_explained_forked_and_verified() {
+    let mut house = House::new(CONFIG);
+    let run = house.run(&["run", "say something", "--model", "slow"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out.contains("done") && run.out.contains("one two three"), "{}", run.out);
+
+    // Aliases that are not listed, ids by their beginning, `@`.
+    let list = house.run(&["sessions", "ls"]);
+    let short = list.out.lines().nth(1).and_then(|it| it.split_whitespace().next()).unwrap();
+    for which in [short, "@"] {
+        let shown = house.run(&["session", "show", which]);
+        assert_eq!(shown.code, 0, "{}", shown.err);
+        assert!(shown.out.contains("placed") && shown.out.contains("next: everstate"), "{}", shown.out);
+    }
+    let explained = house.run(&["explain", "@/1.1"]);
+    assert!(explained.out.contains("slow/global/slow"), "{}{}", explained.out, explained.err);
+    let forked = house.run(&["session", "fork", short]);
+    assert!(forked.out.contains("forked"), "{}{}", forked.out, forked.err);
+
+    // Nobody reads a store that a server has open; its own answer is the same.
+    let locked = house.run(&["audit", "verify", "--store", "sqlite:state.db"]);
+    assert_eq!(locked.code, 6, "{}", locked.err);
+    let online = house.run(&["audit", "verify"]);
+    house.kill();
+    let offline = house.run(&["audit", "verify", "--store", "sqlite:state.db"]);
+    assert_eq!((online.code, offline.code), (0, 0), "{}{}", online.err, offline.err);
+    assert_eq!(online.out, offline.out);
+    let offline = house.run(&["explain", &format!("{short}/1.1"), "--store", "sqlite:state.db"]);
+    assert_eq!(explained.out, offline.out, "{}", offline.err);
+
+    let alone = house.run(&["session", "show"]);
+    assert_eq!(alone.code, 8);
+    for part in ["error[unreachable]", "why:", "try: everstate dev"] {
+        assert!(alone.err.contains(part), "`{part}` is not in\n{}", alone.err);
+    }
+}
+
+#[test]
+fn an_approval_waits_is_listed_and_answered_once() {
+    let house = House::new(CONFIG);
+    let run = house.run(&["run", "refund it", "--model", "slow", "--tools", "refund"]);
+    assert_eq!(run.code, 7, "{}{}", run.out, run.err);
+    assert!(run.out.contains("APPROVAL  refund(charge=ch_1)"), "{}", run.out);
+    let list = house.run(&["approval", "list"]);
+    let id = list.out.lines().nth(1).and_then(|it| it.split_whitespace().next()).unwrap();
+    let denied = house.run(&["approval", "deny", id, "--reason", "not ours"]);
+    assert_eq!(denied.code, 0, "{}", denied.err);
+    let again = house.run(&["approval", "approve", id]);
+    assert_eq!(again.code, 6, "{}{}", again.out, again.err);
+    let shown = house.run(&["session", "show"]);
+    assert!(shown.out.contains("denied    by admin, \"not ours\""), "{}", shown.out);
+}
+
+#[test]
+fn keys_and_colours() {
+    let house = House::new(CONFIG);
+    let mut stranger = house.command(&["session", "list"]);
+    let out = stranger.env_remove("EVERSTATE_ADMIN_KEY").output().unwrap();
+    assert_eq!(out.status.code(), Some(4));
+    let mut wrong = house.command(&["session", "list"]);
+    let out = wrong.env("EVERSTATE_KEY", "es_another").output().unwrap();
+    assert_eq!(out.status.code(), Some(4));
+    let mut right = house.command(&["session", "list"]);
+    let out = right.env("EVERSTATE_KEY", KEY).output().unwrap();
+    assert_eq!(out.status.code(), Some(0));
+
+    assert_eq!(house.run(&["run", "hello"]).code, 0);
+    let plain = house.run(&["session", "show"]);
+    assert!(!plain.out.contains('\x1b'), "a pipe gets no colours");
+    let colours = house.run(&["session", "show", "--color", "always"]);
+    assert!(colours.out.contains("\x1b["), "unless they are asked for");
+}
+
+#[test]
+fn dev_keeps_its_key_and_its_state() {
+    let house = House::empty();
+    let start = || {
+        let mut command = house.command(&["--json", "dev", "--port", "0"]);
+        command.env_remove("EVERSTATE_ADMIN_KEY").env_remove("EVERSTATE_URL");
+        let mut child = command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let out = child.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
+        assert!(line.contains("url"), "{line}");
+        child
+    };
+    // Key and address are found in the directory.
+    let found = |words: &[&str]| {
+        let mut command = house.command(words);
+        command.env_remove("EVERSTATE_ADMIN_KEY").env_remove("EVERSTATE_URL").output().unwrap()
+    };
+    let mut child = start();
+    assert_eq!(found(&["run", "hello"]).status.code(), Some(0));
+    let key = house.dir.path().join(".everstate/key");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut child = start();
+    let list = found(&["session", "list"]);
+    assert!(String::from_utf8(list.stdout).unwrap().contains("ses_"), "durable by default");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

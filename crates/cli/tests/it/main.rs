@@ -1,0 +1,11 @@
+//! The binary as people use it: real processes, a real server, what stands on stdout and how they exit.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod house;
+
+mod commands;
+mod config;
+mod crash;
+mod demo;
+mod json;

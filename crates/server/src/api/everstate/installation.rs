@@ -1,0 +1,193 @@
+//! What this server is made of: offers, tools, configuration, keys, and what `doctor` wants to know.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use everstate_kernel::tool::Runs;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::error::{ApiError, Result, codes};
+use crate::http::{Answer, Id, Whole};
+use crate::keys::{Principal, project_name};
+
+pub(super) async fn offers(State(app): State<Arc<App>>, _who: Principal) -> Answer {
+    let offers = app.stall.offers();
+    let usable = |provider: &str| app.sources.iter().any(|it| it.provider == provider && it.usable);
+    let items: Vec<Value> = offers
+        .list
+        .iter()
+        .map(|offer| {
+            let mut row = serde_json::to_value(offer).unwrap_or_default();
+            row["usable"] = usable(&offer.provider).into();
+            row
+        })
+        .collect();
+    json!({ "items": items, "next": null, "revision": offers.revision }).into()
+}
+
+pub(super) async fn tools(State(app): State<Arc<App>>, _who: Principal) -> Answer {
+    let items: Vec<Value> = app
+        .menu
+        .all()
+        .map(|tool| {
+            let server = match &tool.runs {
+                Runs::Server(server) => serde_json::to_value(server).unwrap_or_default(),
+                Runs::Client | Runs::Provider { .. } => Value::Null,
+            };
+            json!({
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": tool.parameters,
+                "runs": server,
+            })
+        })
+        .collect();
+    json!({ "items": items, "next": null }).into()
+}
+
+pub(super) async fn config(State(app): State<Arc<App>>, who: Principal) -> Result<Answer> {
+    admin(&who)?;
+    let items: Vec<Value> = app
+        .settings
+        .shown()
+        .into_iter()
+        .map(|it| json!({ "key": it.key, "value": it.value, "origin": it.origin.to_string() }))
+        .collect();
+    Ok(json!({ "items": items, "next": null }).into())
+}
+
+pub(super) async fn doctor(State(app): State<Arc<App>>, who: Principal) -> Result<Answer> {
+    admin(&who)?;
+    let facts = app.upkeep.facts().await?;
+    let providers: Vec<Value> = app
+        .sources
+        .iter()
+        .map(|it| {
+            json!({
+                "provider": it.provider,
+                "kind": it.kind,
+                "base_url": it.base_url,
+                "credentials": it.credentials,
+                "usable": it.usable,
+                "simulation": it.simulation,
+            })
+        })
+        .collect();
+    Ok(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "config": app.settings.path.as_ref().map(|it| it.display().to_string()),
+        "store": {
+            "url": app.settings.store.value,
+            "path": facts.path.map(|it| it.display().to_string()),
+            "schema": facts.schema,
+            "bytes": facts.bytes,
+            "flush_us": facts.flush.map(|it| it.as_micros() as u64),
+            "keys": facts.keys,
+        },
+        "providers": providers,
+        "offers": app.stall.offers().list.len(),
+        "tools": app.menu.names(),
+        "sessions_live": app.durable.host.n_live(),
+    })
+    .into())
+}
+
+pub(super) async fn codes(_who: Principal) -> Answer {
+    let items: Vec<Value> = codes::CODES
+        .iter()
+        .map(|it| {
+            json!({
+                "code": it.word,
+                "status": it.status,
+                "retry": it.retry,
+                "exit": it.exit,
+                "explain": it.explain,
+            })
+        })
+        .collect();
+    json!({ "items": items, "next": null }).into()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewProject {
+    name: String,
+}
+
+pub(super) async fn create_project(
+    State(app): State<Arc<App>>,
+    who: Principal,
+    whole: Whole,
+) -> Result<Answer> {
+    admin(&who)?;
+    let new: NewProject = whole.read()?;
+    let name = project_name(&new.name)?;
+    app.keys.create_project(name).await?;
+    Ok(json!({ "name": name }).into())
+}
+
+pub(super) async fn keys(State(app): State<Arc<App>>, who: Principal) -> Result<Answer> {
+    admin(&who)?;
+    let items: Vec<Value> = app
+        .keys
+        .list()
+        .await?
+        .into_iter()
+        .map(|(id, it)| {
+            json!({
+                "id": id,
+                "project": it.project,
+                "name": it.name,
+                "admin": it.admin,
+                "created_at": it.created_at,
+            })
+        })
+        .collect();
+    Ok(json!({ "items": items, "next": null }).into())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewKey {
+    project: String,
+    name: String,
+    #[serde(default)]
+    admin: bool,
+}
+
+pub(super) async fn create_key(
+    State(app): State<Arc<App>>,
+    who: Principal,
+    whole: Whole,
+) -> Result<Answer> {
+    admin(&who)?;
+    let new: NewKey = whole.read()?;
+    let project = project_name(&new.project)?;
+    if !app.keys.has_project(project).await? {
+        return Err(ApiError::new(&codes::NOT_FOUND, format!("there is no project `{project}`"))
+            .param("project"));
+    }
+    let key = app.keys.create(project, &new.name, new.admin).await?;
+    Ok(json!({ "project": project, "name": new.name, "admin": new.admin, "key": key }).into())
+}
+
+pub(super) async fn remove_key(
+    State(app): State<Arc<App>>,
+    who: Principal,
+    Id(id): Id,
+) -> Result<Answer> {
+    admin(&who)?;
+    if !app.keys.remove(&id).await? {
+        return Err(ApiError::new(&codes::NOT_FOUND, "there is no such key").param("id"));
+    }
+    Ok(json!({ "id": id, "deleted": true }).into())
+}
+
+fn admin(who: &Principal) -> Result<()> {
+    if who.admin {
+        return Ok(());
+    }
+    Err(ApiError::new(&codes::ADMIN_ONLY, "this needs the admin key"))
+}

@@ -1,0 +1,145 @@
+//! Says something to a session, with the agent of its last turn. The turn goes on whether somebody waits or not.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use everstate_dialects::responses::voice;
+use everstate_kernel::event::Event;
+use everstate_kernel::ids::Seq;
+use everstate_kernel::input::{Begin, Caller, Input, NewItem, TurnTerms, WhenBusy};
+use everstate_kernel::item::{Body, Part, Role};
+use everstate_kernel::state::Session;
+use everstate_runtime::host::{Feed, FeedError};
+use everstate_runtime::tail::Told;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::sessions::named;
+use crate::api::responses::turn_name;
+use crate::app::App;
+use crate::claim::{Asked, Target};
+use crate::error::{ApiError, Result, codes};
+use crate::http::{Answer, Id, Whole};
+use crate::keys::Principal;
+use crate::{meters, refuse};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Say {
+    text: String,
+    /// Another model than the last turn's.
+    model: Option<String>,
+    /// Heard by a running turn at its next step, rather than refused.
+    #[serde(default)]
+    steer: bool,
+}
+
+pub(super) async fn say(
+    State(app): State<Arc<App>>,
+    who: Principal,
+    Id(id): Id,
+    headers: HeaderMap,
+    whole: Whole,
+) -> Result<Answer> {
+    let say: Say = whole.read()?;
+    let named_session = named(&app, &who, &id).await?;
+    let session = App::about(&named_session)?.id;
+    let path = format!("POST /everstate/v1/sessions/{session}/say");
+    let asked = Asked::read(&who, &path, &headers, &whole.0)?;
+    let _alone = app.gates.claim(&asked).await;
+    if let Some(earlier) = app.claims.earlier(&asked).await? {
+        let turn = earlier.target.turn;
+        let state = app.session(&who, session).await?;
+        if state.transcript.turns.contains_key(&turn) {
+            return Ok(told(&app, &state, turn, state.head)?);
+        }
+    }
+    let _session = app.gates.session(session).await;
+    let state = app.session(&who, session).await?;
+    let mut terms = last_terms(&app, &state).await?;
+    if let Some(model) = &say.model {
+        app.stall.want(model).await?;
+        let mut agent = (*terms.agent).clone();
+        agent.model.clone_from(model);
+        terms.agent = Arc::new(agent);
+    }
+    terms.constraints = app.settings.constraints();
+    terms.limits = app.settings.limits();
+    terms.caller = Caller::Detached;
+    terms.resumable = true;
+    terms.voice = voice::REVISION.to_owned();
+    let turn = match &state.live.turn {
+        Some(running) if say.steer => running.no,
+        _ => state.live.turn_no + 1,
+    };
+    let target = Target { session, turn, memory: false, risky: false };
+    app.claims.claim(&asked, &target, None).await?;
+    let begin = Begin {
+        items: vec![NewItem {
+            body: Body::Message { role: Role::User, parts: vec![Part::text(say.text)] },
+            provider_id: None,
+            extra: None,
+        }],
+        answers: Vec::new(),
+        approvals: Vec::new(),
+        terms,
+        when_busy: if say.steer { WhenBusy::Steer } else { WhenBusy::Refuse },
+    };
+    let feed = Feed { key: Some(asked.append_key(&target)) };
+    let seq = match app.durable.host.feed(session, vec![Input::Begin(begin)], feed).await {
+        Ok(fed) => fed.seq,
+        Err(FeedError::Seen(seq)) => seq,
+        Err(err) => return Err(refuse::feed(err, session)),
+    };
+    meters::turn_begun(super::DOOR);
+    let state = app.session(&who, session).await?;
+    told(&app, &state, turn, seq)
+}
+
+fn told(app: &App, session: &Session, turn: u32, seq: Seq) -> Result<Answer> {
+    let about = App::about(session)?;
+    Ok(json!({
+        "session": about.id,
+        "turn": turn,
+        "response": turn_name(&app.names(about), turn),
+        "seq": seq,
+    })
+    .into())
+}
+
+/// The terms of the newest turn, of this session or of the one it was forked from.
+async fn last_terms(app: &App, session: &Session) -> Result<TurnTerms> {
+    if let Some(turn) = &session.live.turn {
+        return Ok(turn.terms.clone());
+    }
+    let about = App::about(session)?;
+    let own = session.transcript.turns.values().last().map(|it| (about.id, it.started));
+    let (id, started) = match own {
+        Some(own) => own,
+        None => {
+            let nothing = || {
+                ApiError::new(
+                    &codes::NOT_POSSIBLE,
+                    "the session has no turn whose agent could go on",
+                )
+                .attempt("begin with POST /v1/responses")
+            };
+            let parent = about.lineage.last().ok_or_else(nothing)?;
+            let state = app.durable.host.look(parent.session).await.map_err(|_| nothing())?;
+            let past = state.transcript.turns.range(..=parent.through).next_back();
+            (parent.session, past.ok_or_else(nothing)?.1.started)
+        }
+    };
+    let rows = app.durable.host.rows(id, started - 1, started).await?;
+    let terms = rows.into_iter().find_map(|it| match it {
+        Told::Append(append) => append.events.iter().find_map(|it| match it {
+            Event::TurnStarted { terms, .. } => Some(terms.clone()),
+            _ => None,
+        }),
+        Told::Frame { .. } | Told::Shown(_) => None,
+    });
+    terms.ok_or_else(|| {
+        ApiError::new(&codes::INTERNAL, "the turn's first fact is not where it should be")
+    })
+}

@@ -1,0 +1,138 @@
+//! POST /v1/responses: claim, begin, and answer: at the end, as a stream, or at once if in the background.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use everstate_dialects::responses::request::{CreateRequest, read_create};
+use everstate_kernel::event::{End, Why};
+use everstate_kernel::ids::Seq;
+use everstate_kernel::input::{Caller, Input};
+use everstate_kernel::state::Rejection;
+use everstate_runtime::host::{Feed, FeedError};
+
+use super::draft::{self, Draft};
+use super::follow::{Following, complaint, sse};
+use super::standing::{Standing, standing};
+use crate::app::App;
+use crate::claim::{Asked, Target};
+use crate::error::{ApiError, Result, codes};
+use crate::http::{Answer, Whole};
+use crate::ids::SessionNames;
+use crate::keys::Principal;
+use crate::{meters, refuse};
+
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    who: Principal,
+    headers: HeaderMap,
+    whole: Whole,
+) -> Result<Response> {
+    let request = read_create(&whole.0).map_err(complaint)?;
+    let asked = Asked::read(&who, "POST /v1/responses", &headers, &whole.0)?;
+    loop {
+        let begun = begin(&app, &who, &request, &asked).await?;
+        match answer(&app, &request, begun).await? {
+            Some(response) => return Ok(response),
+            // It repeated a turn that was lost meanwhile: the next look decides whether to begin anew.
+            None => continue,
+        }
+    }
+}
+
+/// A turn that was begun, by this request or by the one it repeats.
+struct Begun {
+    target: Target,
+    following: Following,
+    /// The append that began it.
+    seq: Seq,
+    repeats: bool,
+}
+
+async fn begin(
+    app: &Arc<App>,
+    who: &Principal,
+    request: &CreateRequest,
+    asked: &Asked,
+) -> Result<Begun> {
+    let _alone = app.gates.claim(asked).await;
+    let mut instead = None;
+    if let Some(earlier) = app.claims.earlier(asked).await? {
+        match standing(app, who, &earlier.target).await? {
+            Standing::There(started) => return repeat(app, who, earlier.target, started).await,
+            Standing::Nothing => instead = Some(earlier),
+        }
+    }
+    let draft = draft::draft(app, who, request).await?;
+    let target = draft.target.clone();
+    if let Some(earlier) = app.claims.claim(asked, &target, instead.as_ref()).await? {
+        return match standing(app, who, &earlier.target).await? {
+            Standing::There(started) => repeat(app, who, earlier.target, started).await,
+            Standing::Nothing => Err(ApiError::new(
+                &codes::SESSION_BUSY,
+                "the same request is being begun elsewhere",
+            )),
+        };
+    }
+    feed(app, draft, asked.append_key(&target)).await
+}
+
+async fn feed(app: &Arc<App>, draft: Draft<'_>, key: String) -> Result<Begun> {
+    let Draft { target, names, create, begin, after, open, session, _alone } = draft;
+    let host = &app.side(target.memory).host;
+    // Listening begins before anything is said, so that nothing is missed.
+    let tail = host.tail(target.session, after);
+    let voice = begin.terms.voice.clone();
+    let inputs = create.map(Input::Create).into_iter().chain([Input::Begin(begin)]).collect();
+    let seq = match host.feed(target.session, inputs, Feed { key: Some(key) }).await {
+        Ok(fed) => fed.seq,
+        Err(FeedError::Seen(seq)) => seq,
+        Err(FeedError::Rejected(Rejection::CallsOpen(calls))) => {
+            return Err(draft::unanswered(&open, &names, &calls, target.session));
+        }
+        Err(err) => return Err(refuse::feed(err, target.session)),
+    };
+    meters::turn_begun(super::DOOR);
+    let mut following = Following::new(names, &target, &voice, tail)?;
+    if let Some(session) = &session {
+        following.know(session);
+    }
+    Ok(Begun { target, following, seq, repeats: false })
+}
+
+async fn repeat(app: &Arc<App>, who: &Principal, target: Target, started: Seq) -> Result<Begun> {
+    meters::repeated();
+    let names = SessionNames::new(&app.naming, &who.project, target.session, Vec::new());
+    let following = Following::late(app, names, &target, started).await?;
+    Ok(Begun { target, following, seq: started, repeats: true })
+}
+
+/// `None`: what was followed came to nothing, because its caller had gone before this one came.
+async fn answer(app: &Arc<App>, request: &CreateRequest, begun: Begun) -> Result<Option<Response>> {
+    let Begun { target, mut following, seq, repeats } = begun;
+    let host = &app.side(target.memory).host;
+    let caller = if request.background { Caller::Detached } else { Caller::Attached };
+    let mut waiting = match caller {
+        Caller::Attached => Some(app.callers.wait(host, target.session, target.turn)),
+        Caller::Detached => None,
+    };
+    if request.stream {
+        return Ok(Some(sse(following, waiting, None)));
+    }
+    if caller == Caller::Detached {
+        following.hear_through(seq).await?;
+        return Ok(Some(Answer(following.response()).into_response()));
+    }
+    let ended = following.hear_all().await?;
+    if let Some(waiting) = &mut waiting {
+        waiting.answered();
+    }
+    if repeats && ended.end == End::Cancelled(Why::CallerLost) {
+        return Ok(None);
+    }
+    match refuse::ended(&ended.end, target.session, target.turn, ended.step) {
+        Some(error) => Err(error),
+        None => Ok(Some(Answer(following.response()).into_response())),
+    }
+}

@@ -1,0 +1,58 @@
+//! What is counted, for Prometheus. Labels come from short fixed lists: never from what a client sends.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Installs the process's recorder, once.
+pub(crate) fn handle() -> &'static PrometheusHandle {
+    HANDLE.get_or_init(|| {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        // Somebody else's recorder stays; then ours has nothing to tell.
+        metrics::set_global_recorder(recorder).ok();
+        metrics::describe_counter!("everstate_http_requests_total", "Requests by door and status.");
+        metrics::describe_histogram!(
+            "everstate_http_seconds",
+            metrics::Unit::Seconds,
+            "Time until an answer began, by door."
+        );
+        metrics::describe_gauge!("everstate_sessions_live", "Sessions with something under way.");
+        metrics::describe_counter!("everstate_turns_total", "Turns begun, by door.");
+        metrics::describe_counter!("everstate_repeats_total", "Requests answered as repeats.");
+        handle
+    })
+}
+
+pub(crate) fn answered(path: &str, status: u16, took: Duration) {
+    let door = door(path);
+    metrics::counter!("everstate_http_requests_total", "door" => door, "status" => status.to_string())
+        .increment(1);
+    metrics::histogram!("everstate_http_seconds", "door" => door).record(took.as_secs_f64());
+}
+
+pub(crate) fn turn_begun(door: &'static str) {
+    metrics::counter!("everstate_turns_total", "door" => door).increment(1);
+}
+
+pub(crate) fn repeated() {
+    metrics::counter!("everstate_repeats_total").increment(1);
+}
+
+pub(crate) fn live(n: usize) {
+    metrics::gauge!("everstate_sessions_live").set(n as f64);
+}
+
+fn door(path: &str) -> &'static str {
+    const DOORS: [(&str, &str); 5] = [
+        ("/v1/responses", "responses"),
+        ("/v1/models", "models"),
+        ("/v1/", "other_v1"),
+        ("/everstate/v1/", "everstate"),
+        ("/", "other"),
+    ];
+    DOORS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or("other", |(_, door)| door)
+}

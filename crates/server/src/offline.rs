@@ -1,0 +1,137 @@
+//! Reads a store when no server runs: verifying its logs, and explaining why a step went where it went. Nothing is
+//! adopted, and no work is started.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use everstate_kernel::event::Append;
+use everstate_kernel::ids::{Seq, SessionId};
+use everstate_kernel::offer::Offer;
+use everstate_placement::offers::Offers;
+use everstate_runtime::ports::{ListKey, Listed, RowKind, Verdict};
+use everstate_store::open::Store;
+use serde_json::{Value, json};
+
+use crate::api::everstate::explain;
+use crate::config::Settings;
+use crate::error::{ApiError, Result, codes, shown};
+use crate::keys::{INSTALLATION, PROJECT, hex};
+use crate::stall::OFFERS;
+use crate::wiring::{self, Env};
+
+/// One session's log, and what was found.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    pub session: SessionId,
+    pub project: String,
+    pub rows: u64,
+    pub erased: u64,
+    /// The first thing that is wrong, in words.
+    pub broken: Option<String>,
+    pub head: Seq,
+    /// Hash of the newest header, in hexadecimal.
+    pub hash: String,
+}
+
+const PAGE: usize = 500;
+
+/// Verifies every session of every project.
+pub async fn verify(settings: &Settings, env: Env<'_>) -> Result<Vec<Verified>> {
+    let store = open(settings, env).await?;
+    let mut verified = Vec::new();
+    for (project, ListKey { session, .. }) in sessions(&store).await? {
+        let Verdict { rows, erased, broken, head } = store.log.verify(session).await?;
+        let (head, hash) = (head.seq, hex(&head.hash));
+        verified.push(Verified { session, project, rows, erased, broken, head, hash });
+    }
+    Ok(verified)
+}
+
+/// What `/everstate/v1/sessions/{id}/explain` answers. `session` is an id, the unique beginning of one, or `@`.
+pub async fn explain(
+    settings: &Settings,
+    env: Env<'_>,
+    session: &str,
+    step: Option<&str>,
+) -> Result<Value> {
+    let store = open(settings, env).await?;
+    let wanted = step.map(explain::read_step).transpose()?;
+    let id = find(&store, session).await?;
+    let mut appends = Vec::new();
+    let mut after = 0;
+    loop {
+        let rows = store.log.read(id, after, PAGE).await?;
+        let Some(last) = rows.last() else { break };
+        after = last.seq;
+        for row in rows.iter().filter(|it| it.kind == RowKind::Events) {
+            let append = Append::decode(row.seq, &row.body).map_err(|err| {
+                ApiError::new(&codes::STORE_FAILED, format!("row {} of {id}: {err}", row.seq))
+            })?;
+            appends.push(append);
+        }
+    }
+    let mut attempts = explain::Attempts::new(id, wanted);
+    for append in &appends {
+        for revision in attempts.needs(append) {
+            let found = store.registry.get(INSTALLATION, OFFERS, &revision.to_string()).await?;
+            let list = found.and_then(|it| serde_json::from_slice::<Vec<Offer>>(&it.body).ok());
+            attempts.know(revision, list.map(Offers::new));
+        }
+        attempts.hear(append);
+    }
+    attempts.told()
+}
+
+async fn open(settings: &Settings, env: Env<'_>) -> Result<Store> {
+    if let Some(path) = settings.store.value.strip_prefix("sqlite:") {
+        let path = settings.store_path(path.strip_prefix("//").unwrap_or(path));
+        if !path.exists() {
+            let text = format!("there is no store at {}", path.display());
+            return Err(ApiError::new(&codes::NOT_FOUND, text).attempt("--store sqlite:PATH"));
+        }
+    }
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    wiring::open_store(settings, env, nowhere).await
+}
+
+/// All sessions with their projects, the newest of each project first.
+async fn sessions(store: &Store) -> Result<Vec<(String, ListKey)>> {
+    let mut all = Vec::new();
+    let projects = store.registry.documents(INSTALLATION, PROJECT, None, 10_000).await?;
+    for project in projects {
+        let mut before = None;
+        loop {
+            let page = store.log.list(&project.id, before, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            let key = |it: &Listed| ListKey { created_at: it.created_at, session: it.session };
+            before = Some(key(last));
+            all.extend(page.iter().map(|it| (project.id.clone(), key(it))));
+        }
+    }
+    Ok(all)
+}
+
+async fn find(store: &Store, text: &str) -> Result<SessionId> {
+    if let Ok(id) = text.parse::<SessionId>() {
+        return Ok(id);
+    }
+    let missing = || {
+        let text = format!("there is no session `{}` in this store", shown(text));
+        ApiError::new(&codes::NOT_FOUND, text)
+    };
+    let all: Vec<ListKey> = sessions(store).await?.into_iter().map(|(_, key)| key).collect();
+    if text == "@" {
+        let newest = all.into_iter().max_by_key(|it| it.created_at);
+        return newest.map(|it| it.session).ok_or_else(missing);
+    }
+    let found: Vec<SessionId> =
+        all.into_iter().map(|it| it.session).filter(|it| it.to_string().starts_with(text)).collect();
+    match found[..] {
+        [only] => Ok(only),
+        [] => Err(missing()),
+        _ => {
+            let names: Vec<Value> = found.iter().map(|it| json!(it)).collect();
+            let text = format!("more than one session begins with `{}`", shown(text));
+            Err(ApiError::new(&codes::NOT_POSSIBLE, text).why(Value::from(names).to_string()))
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Puts everything together: store, providers, offers, tools, hosts, doors.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use everstate_kernel::offer::Offer;
+use everstate_providers::config::ProviderConfig;
+use everstate_providers::found::{Found, found};
+use everstate_providers::kind::{self, Around, Credentials, Opened};
+use everstate_providers::ourselves::is_ourselves;
+use everstate_providers::rehearsal;
+use everstate_runtime::host::{Host, Ports};
+use everstate_runtime::market::Market;
+use everstate_runtime::ports::{Clock, Model, Tools};
+use everstate_runtime::settings::HostSettings;
+use everstate_store::keys::source::KeySource;
+use everstate_store::open::{self, OpenError, Store};
+use everstate_tools::Toolbox;
+use secrecy::ExposeSecret;
+
+use crate::app::{App, Callers, Gates, Side};
+use crate::claim::Claims;
+use crate::clock::SystemClock;
+use crate::config::{Origin, REHEARSAL, Settings};
+use crate::error::{ApiError, Result, codes};
+use crate::ids::Naming;
+use crate::keys::{Keys, drawn_once};
+use crate::menu::Menu;
+use crate::stall::{Goods, Stall};
+
+/// A server's insides, ready and started, and what there is to say about them.
+#[derive(Debug)]
+pub(crate) struct Wired {
+    pub app: Arc<App>,
+    /// The admin key, if it was made just now.
+    pub new_key: Option<String>,
+    pub sources: Vec<Source>,
+}
+
+/// A provider, and where its credentials come from. For banners and `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub provider: String,
+    pub kind: String,
+    pub base_url: Option<String>,
+    /// In words; never the credentials.
+    pub credentials: String,
+    pub usable: bool,
+    pub simulation: bool,
+}
+
+pub type Env<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
+/// `listen` is where this server is going to be reached.
+pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -> Result<Wired> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (goods, sources) = goods(&settings, env, listen)?;
+    let toolbox = Toolbox::from_config(settings.file.tools.clone(), &|it| it.resolve_with(env))
+        .map_err(|err| ApiError::new(&codes::CONFIG_INVALID, err.to_string()))?;
+    let menu = Menu::new(toolbox.declared());
+    let tools: Arc<dyn Tools> = Arc::new(toolbox);
+
+    let kept = open_store(&settings, env, listen).await?;
+    let fleeting = open::open("memory:", open::Settings::default())
+        .await
+        .map_err(|err| ApiError::new(&codes::STORE_FAILED, err.to_string()))?;
+    let registry = kept.registry.clone();
+    let market = goods.market(&*registry).await?;
+    let durable = side(&kept, &tools, &clock, market.clone());
+    let memory = side(&fleeting, &tools, &clock, market);
+    let hosts = vec![durable.host.clone(), memory.host.clone()];
+    let stall = Stall::open(goods, hosts, registry.clone(), clock.clone()).await?;
+    let naming = Naming::new(&drawn_once(&*registry, clock.now(), "naming").await?);
+    let admin = settings.admin_key.value.as_ref().map(ExposeSecret::expose_secret);
+    let (keys, new_key) = Keys::open(registry.clone(), clock.clone(), admin).await?;
+    memory.host.start().await?;
+    durable.host.start().await?;
+    let app = App {
+        keys,
+        claims: Claims::new(registry.clone(), clock.clone()),
+        naming: Arc::new(naming),
+        registry,
+        clock,
+        durable,
+        memory,
+        upkeep: kept.upkeep.clone(),
+        menu,
+        stall,
+        sources: sources.clone(),
+        gates: Gates::default(),
+        callers: Arc::new(Callers::default()),
+        closing: AtomicBool::new(false),
+        settings,
+    };
+    Ok(Wired { app: Arc::new(app), new_key, sources })
+}
+
+fn side(store: &Store, tools: &Arc<dyn Tools>, clock: &Arc<dyn Clock>, market: Market) -> Side {
+    let ports = Ports {
+        log: store.log.clone(),
+        registry: store.registry.clone(),
+        tools: tools.clone(),
+        clock: clock.clone(),
+    };
+    Side { host: Host::new(ports, market, HostSettings::default()), log: store.log.clone() }
+}
+
+pub(crate) async fn open_store(settings: &Settings, env: Env<'_>, listen: SocketAddr) -> Result<Store> {
+    let url = match settings.store.value.strip_prefix("sqlite:") {
+        Some(path) => {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            format!("sqlite:{}", settings.store_path(path).display())
+        }
+        None => settings.store.value.clone(),
+    };
+    let keys = match &settings.file.server.master_key {
+        Some(text) => Some(key_source(text, &settings.dir)?),
+        None => env("EVERSTATE_MASTER_KEY")
+            .filter(|it| !it.is_empty())
+            .map(|_| KeySource::Env("EVERSTATE_MASTER_KEY".to_owned())),
+    };
+    let how = open::Settings { keys, address: format!("http://{listen}"), ..Default::default() };
+    open::open(&url, how).await.map_err(|err| {
+        let code = match &err {
+            OpenError::Locked { .. } => &codes::STORE_LOCKED,
+            OpenError::Newer { .. } => &codes::STORE_NEWER,
+            OpenError::BadUrl(_) => &codes::CONFIG_INVALID,
+            OpenError::Foreign(_) | OpenError::Key(_) | OpenError::Down(_) => &codes::STORE_FAILED,
+        };
+        ApiError::new(code, err.to_string())
+    })
+}
+
+/// `env:NAME`, `file:PATH` or `command:COMMAND`.
+fn key_source(text: &str, dir: &Path) -> Result<KeySource> {
+    match text.split_once(':') {
+        Some(("env", name)) if !name.is_empty() => Ok(KeySource::Env(name.to_owned())),
+        Some(("file", path)) if !path.is_empty() => Ok(KeySource::File(dir.join(path))),
+        Some(("command", command)) if !command.is_empty() => {
+            Ok(KeySource::Command(command.to_owned()))
+        }
+        _ => Err(ApiError::new(
+            &codes::LITERAL_SECRET,
+            "server.master_key is `env:NAME`, `file:PATH` or `command:COMMAND`, never the key itself",
+        )),
+    }
+}
+
+/// Everything that can be bought here, and from whom.
+fn goods(settings: &Settings, env: Env<'_>, listen: SocketAddr) -> Result<(Goods, Vec<Source>)> {
+    let around = Around { env: &|name| env(name), dir: &settings.dir };
+    let mut configs: BTreeMap<String, ProviderConfig> = settings.file.providers.clone();
+    let mut by_name: Option<Found> = None;
+    let mut mentions = Vec::new();
+    for found in found(&|name| env(name)) {
+        if found.by_model_name && !configs.contains_key(&found.name) {
+            configs.insert(found.name.clone(), found.config.clone());
+            by_name = Some(found);
+        } else if !found.by_model_name && !configs.contains_key(&found.name) {
+            mentions.push(Source {
+                provider: found.name.clone(),
+                kind: found.config.kind.clone(),
+                base_url: None,
+                credentials: format!("{}; not used: it is not configured", found.origin),
+                usable: false,
+                simulation: false,
+            });
+        }
+    }
+    configs.entry(REHEARSAL.to_owned()).or_insert_with(|| ProviderConfig {
+        kind: REHEARSAL.to_owned(),
+        settings: toml::Table::new(),
+    });
+
+    let mut opened: BTreeMap<String, Opened> = BTreeMap::new();
+    let mut sources = Vec::new();
+    for (name, config) in &configs {
+        let provider = kind::open(name, config, &around)
+            .map_err(|err| ApiError::new(&codes::CONFIG_INVALID, err.to_string()))?;
+        let ours = provider.base_url.as_deref().is_some_and(|it| is_ourselves(it, listen));
+        let from_env = by_name.as_ref().is_some_and(|it| it.name == *name);
+        if ours && !from_env {
+            let text =
+                format!("[providers.{name}] is this server itself: it would ask itself for ever");
+            return Err(ApiError::new(&codes::CONFIG_INVALID, text));
+        }
+        let (mut usable, mut credentials) = match &provider.credentials {
+            Credentials::NotNeeded => (true, "none needed".to_owned()),
+            Credentials::From(from) => (true, from.clone()),
+            Credentials::Missing(why) => (false, why.clone()),
+        };
+        if ours {
+            (usable, credentials) =
+                (false, "OPENAI_BASE_URL is this server itself: not used".to_owned());
+            by_name = None;
+        }
+        sources.push(Source {
+            provider: name.clone(),
+            kind: config.kind.clone(),
+            base_url: provider.base_url.clone(),
+            credentials,
+            usable,
+            simulation: config.kind == REHEARSAL,
+        });
+        if usable {
+            opened.insert(name.clone(), provider);
+        }
+    }
+    sources.extend(mentions);
+
+    let configured = offers(settings, &opened);
+    let models: BTreeMap<String, Arc<dyn Model>> =
+        opened.iter().map(|(name, it)| (name.clone(), it.model.clone())).collect();
+    let goods = Goods { models, constraints: settings.constraints(), configured, found: by_name };
+    Ok((goods, sources))
+}
+
+fn offers(settings: &Settings, opened: &BTreeMap<String, Opened>) -> Vec<Offer> {
+    let mut offers: Vec<Offer> = Vec::new();
+    for config in &settings.file.offers {
+        // An offer whose provider cannot be asked stays in the list: a plan says that it had no credentials.
+        let (dialect, facts) = match opened.get(&config.provider) {
+            Some(provider) => (provider.dialect, provider.facts.clone()),
+            None => ("responses", BTreeMap::new()),
+        };
+        offers.push(config.offer(dialect, &facts));
+    }
+    if !offers.iter().any(|it| it.model == REHEARSAL) {
+        offers.push(rehearsal::offer(REHEARSAL));
+    }
+    offers
+}
+
+impl Settings {
+    /// A store given by the file is beside the file; one given by hand, where the command was started.
+    pub(crate) fn store_path(&self, path: &str) -> PathBuf {
+        match &self.store.origin {
+            Origin::File(_) => self.dir.join(path),
+            _ => self.here.join(path),
+        }
+    }
+}

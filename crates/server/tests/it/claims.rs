@@ -1,0 +1,131 @@
+//! Repeats: the first one's object, and no effect twice.
+
+use serde_json::{Value, json};
+
+use crate::running::{Bank, ours};
+use crate::server::{Server, events, read_events};
+
+const FIRST: (&str, &str) = ("x-stainless-retry-count", "0");
+const REPEAT: (&str, &str) = ("x-stainless-retry-count", "1");
+
+async fn n_sessions(server: &Server) -> usize {
+    server.get("/everstate/v1/sessions").await.json["items"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn a_repeat_gets_the_first_ones_object() {
+    let server = Server::start("").await;
+    let body = json!({ "model": "rehearsal", "input": "hello" });
+    let first = server.post_with("/v1/responses", body.clone(), &[FIRST]).await.json;
+    let repeat = server.post_with("/v1/responses", body.clone(), &[REPEAT]).await.json;
+    assert_eq!(repeat, first);
+    assert_eq!(n_sessions(&server).await, 1);
+    // The same asked anew is no repeat.
+    let anew = server.post_with("/v1/responses", body.clone(), &[FIRST]).await.json;
+    assert_ne!(anew["id"], first["id"]);
+    // Nor is another body.
+    let other = json!({ "model": "rehearsal", "input": "hello!" });
+    let other = server.post_with("/v1/responses", other, &[REPEAT]).await.json;
+    assert_ne!(other["id"], first["id"]);
+    assert_eq!(n_sessions(&server).await, 3);
+}
+
+#[tokio::test]
+async fn a_repeated_stream_is_told_again() {
+    let server = Server::start("").await;
+    let body = json!({ "model": "rehearsal", "input": "hello", "stream": true });
+    let first = events(server.send("/v1/responses", body.clone(), &[FIRST]).await).await;
+    let repeat = events(server.send("/v1/responses", body, &[REPEAT]).await).await;
+    assert_eq!(repeat.last().unwrap()["response"], first.last().unwrap()["response"]);
+    assert_eq!(n_sessions(&server).await, 1);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_for_one_request() {
+    let server = Server::start("").await;
+    let key = [("idempotency-key", "order 1182")];
+    let body = json!({ "model": "rehearsal", "input": "hello" });
+    let (one, two) = tokio::join!(
+        server.post_with("/v1/responses", body.clone(), &key),
+        server.post_with("/v1/responses", body.clone(), &key),
+    );
+    assert_eq!((one.status, two.status), (200, 200));
+    assert_eq!(one.json, two.json);
+    let other = json!({ "model": "rehearsal", "input": "good bye" });
+    let reused = server.post_with("/v1/responses", other, &key).await;
+    assert_eq!(
+        (reused.status, &reused.json["error"]["code"]),
+        (422, &json!("idempotency_key_reused"))
+    );
+    assert_eq!(reused.retry.as_deref(), Some("false"));
+    let too_long = "x".repeat(300);
+    let bad =
+        server.post_with("/v1/responses", body.clone(), &[("idempotency-key", &too_long)]).await;
+    assert_eq!(bad.status, 400);
+    // After a restart too.
+    let server = Server::start_in(server.stop().await, "", &[]).await;
+    let again = server.post_with("/v1/responses", body, &key).await;
+    assert_eq!(again.json["id"], one.json["id"]);
+    assert_eq!(n_sessions(&server).await, 1);
+}
+
+/// Sends a request and hangs up when the bank was asked.
+async fn lose(server: &Server, bank: &Bank, body: &Value) {
+    let send = server.send("/v1/responses", body.clone(), &[FIRST]);
+    tokio::select! {
+        answer = send => panic!("answered with {}", answer.status()),
+        () = bank.asked.notified() => {}
+    }
+}
+
+/// Waits for the only session to have noticed.
+async fn idle(server: &Server) -> Value {
+    loop {
+        let sessions = server.get("/everstate/v1/sessions").await.json;
+        if let Some(session) = sessions["items"].as_array().unwrap().first() {
+            let id = session["id"].as_str().unwrap();
+            let state = server.get(&format!("/everstate/v1/sessions/{id}")).await.json;
+            if state["state"] == "idle" {
+                return state;
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_happened_is_not_done_again_by_itself() {
+    let bank = Bank::open(false).await;
+    let server = Server::start(&bank.tool("pay", "neither", false)).await;
+    let body = json!({ "model": "rehearsal", "input": "call pay {\"order\": \"7\"}", "tools": ours(json!({})) });
+    lose(&server, &bank, &body).await;
+    let state = idle(&server).await;
+    assert_eq!(state["last_end"], "cancelled");
+    let repeat = server.post_with("/v1/responses", body, &[REPEAT]).await;
+    assert_eq!((repeat.status, repeat.retry.as_deref()), (409, Some("false")), "{}", repeat.json);
+    assert_eq!(repeat.json["error"]["code"], "effect_may_have_happened");
+    let address = format!("{}/1", state["id"].as_str().unwrap());
+    assert_eq!(repeat.json["error"]["address"], address);
+    assert_eq!(bank.paid(), 1);
+}
+
+#[tokio::test]
+async fn what_only_read_is_begun_anew() {
+    let bank = Bank::open(false).await;
+    let server = Server::start(&bank.tool("look", "read_only", false)).await;
+    let mut body = json!({ "model": "rehearsal", "input": "call look {\"order\": \"7\"}", "tools": ours(json!({})) });
+    body["stream"] = true.into();
+    let mut stream = Box::pin(server.send("/v1/responses", body.clone(), &[FIRST])).await;
+    bank.asked.notified().await;
+    let first = stream.chunk().await.unwrap().unwrap();
+    let id = read_events(std::str::from_utf8(&first).unwrap())[0]["response"]["id"].clone();
+    drop(stream);
+    idle(&server).await;
+    let mut repeat = server.send("/v1/responses", body, &[REPEAT]).await;
+    assert_eq!(repeat.status(), 200);
+    let second = repeat.chunk().await.unwrap().unwrap();
+    let again = read_events(std::str::from_utf8(&second).unwrap())[0]["response"]["id"].clone();
+    assert_ne!(id, again);
+    bank.asked.notified().await;
+    assert_eq!(bank.paid(), 2);
+}

@@ -1,0 +1,10 @@
+//! The server through its doors: a real socket, a real store, and the rehearsal for a model.
+
+#![allow(clippy::unwrap_used)] // In a test, whatever is not there is a failure.
+
+mod bad_input;
+mod claims;
+mod everstate;
+mod responses;
+mod running;
+mod server;
