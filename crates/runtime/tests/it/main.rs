@@ -9,3 +9,4 @@ mod log;
 mod world;
 
 mod feeding;
+mod sim;
