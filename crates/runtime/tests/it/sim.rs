@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use everstate_kernel::event::{Append, Event};
 use everstate_kernel::ids::{Seq, SessionId, TurnNo};
-use everstate_kernel::input::{Approval, Caller, Input};
+use everstate_kernel::input::{Approval, Caller, Calls, Input};
 use everstate_kernel::item::{Body, Part};
 use everstate_kernel::state::CallState;
 use everstate_runtime::host::{Feed, FeedError, Host};
@@ -203,6 +203,9 @@ impl Sim {
             1 => (Caller::Attached, true),
             _ => (Caller::Detached, true),
         };
+        if self.draw(2) == 0 {
+            terms.calls = Calls::Hold;
+        }
         if self.draw(4) == 0 {
             terms.limits.hedge_after_ms = Some(20);
         }
@@ -285,7 +288,7 @@ impl Sim {
         let Some((&call, _)) = asked.next() else { return };
         let approve = self.draw(4) > 0;
         let approval = Approval { call, approve, by: "somebody".to_owned(), reason: None };
-        // In a turn that has ended an approval comes with the next.
+        // One that was asked for in a turn that has ended comes with the next turn instead.
         host.feed(session, vec![Input::Approve(approval)], Feed::default()).await.ok();
     }
 
@@ -351,7 +354,11 @@ impl Sim {
     async fn come_to_rest(self, no: u32) -> Sum {
         let host = self.world.host(no, HostSettings::default());
         host.start().await.unwrap();
-        self.world.quiet(&host).await;
+        for _ in 0..1_000 {
+            // A retry may sleep in the log for some seconds.
+            self.world.clock.pause(100).await;
+            self.world.quiet(&host).await;
+        }
         let mut sum = Sum::default();
         for session in (1..=N_SESSIONS).map(|it| SessionId(it.into())) {
             let rows = self.world.disk.rows(session);

@@ -141,6 +141,8 @@ pub(crate) struct Acts {
     pub(crate) broken: Vec<String>,
     /// Makes up what nobody has written.
     pub(crate) muse: Option<Rng>,
+    /// The provider's code breaks down.
+    pub(crate) panics: bool,
     once: BTreeSet<(SessionId, AttemptId)>,
 }
 
@@ -244,6 +246,7 @@ struct HostOutside {
 #[async_trait]
 impl Model for HostOutside {
     fn prepare(&self, offer: &Offer, request: &Request) -> Result<Prepared, Failure> {
+        assert!(!self.outside.acts.lock().unwrap().panics, "told to panic");
         let body = json!({
             "session": request.session, "attempt": request.attempt, "offer": offer.id, "items": request.items.len(),
         });
