@@ -210,8 +210,11 @@ fn a_shutdown_lets_callers_finish_and_leaves_the_rest() {
         world.outside.says(text(&["a", "b", "c"]));
         say(&host, TurnTerms { caller: Caller::Attached, ..terms() }).await.unwrap();
         world.clock.pause(8).await;
+        let tail = host.tail(SESSION, world.disk.rows(SESSION).len() as u64);
         host.drain().await;
         assert!(world.disk.story(SESSION).ends_with("replied turn_ended\n"));
+        let heard: Vec<_> = futures_util::StreamExt::collect(tail).await;
+        assert!(heard.len() > 1 && heard.last().unwrap().is_err(), "{heard:?}");
         let late = host.feed(SESSION, vec![begin(terms())], Feed::default()).await;
         assert_eq!(late, Err(FeedError::Draining));
         host.post(SESSION, "late", &[begin(terms())]).await.unwrap();
