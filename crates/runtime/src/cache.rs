@@ -68,9 +68,9 @@ impl Cache {
         }
     }
 
-    /// Lets go of what was last touched before `before`.
+    /// Lets go of what was last touched at `before` or earlier.
     pub(crate) fn prune(&mut self, before: Millis) {
-        while self.order.first_key_value().is_some_and(|(last, _)| last.at < before) {
+        while self.order.first_key_value().is_some_and(|(last, _)| last.at <= before) {
             self.drop_oldest();
         }
     }

@@ -270,6 +270,7 @@ impl Inner {
     pub(crate) fn stop(&self) {
         drop(lock(&self.tasks).take());
         self.table().live.clear();
+        self.hub.close();
     }
 
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {

@@ -90,6 +90,14 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// Sends all listeners away.
+    pub(crate) fn close(&self) {
+        let sessions: Vec<SessionId> = lock(&self.channels).keys().copied().collect();
+        sessions.into_iter().for_each(|it| self.tell(it, 0, || News::Lost));
+    }
+}
+
 impl Listener {
     pub(crate) async fn next(&self) -> Heard {
         loop {

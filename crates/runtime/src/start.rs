@@ -19,10 +19,12 @@ impl Host {
     /// adopted when they are first touched. Inputs can be fed while this goes on, from the moment the epoch is known.
     pub async fn start(&self) -> Result<(), Down> {
         let inner = &self.inner;
-        let epoch = next_epoch(inner).await?;
-        inner.epoch.store(epoch, Ordering::SeqCst);
-        let timers = timers::run(Arc::clone(inner));
-        inner.spawn(timers);
+        // Called again after a failure, it goes on where it was.
+        if self.epoch() == 0 {
+            let epoch = next_epoch(inner).await?;
+            inner.epoch.store(epoch, Ordering::SeqCst);
+            inner.spawn(timers::run(Arc::clone(inner)));
+        }
         let mut after = None;
         loop {
             let ready = inner.ports.log.ready(after, PAGE).await?;

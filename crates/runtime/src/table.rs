@@ -88,6 +88,6 @@ pub(crate) enum Mail {
     },
     Done {
         effect: Effect,
-        input: Input,
+        input: Box<Input>,
     },
 }

@@ -51,7 +51,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
         inner.table().cache.prune(now.saturating_sub(inner.settings.linger_ms));
         let prune_at = match inner.table().cache.is_empty() {
             true => Millis::MAX,
-            false => now + inner.settings.linger_ms,
+            false => now + inner.settings.linger_ms.max(AGAIN_MS),
         };
         let at = again_at.min(prune_at).min(now + inner.settings.poll_ms);
         inner.timers.next.store(at, Ordering::SeqCst);

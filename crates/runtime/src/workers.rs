@@ -40,7 +40,7 @@ pub(crate) fn start(
 ) -> Running {
     let work = AssertUnwindSafe(work).catch_unwind();
     let task = tokio::spawn(async move {
-        let input = work.await.unwrap_or(broken);
+        let input = Box::new(work.await.unwrap_or(broken));
         // Without a driver there is nobody to hear it; the next owner settles what became of it.
         mail.send(Mail::Done { effect, input }).ok();
     });

@@ -60,7 +60,7 @@ impl Driver {
                 let spoke = self.spoke(attempt).await;
                 reply_to_work(spoke, reply)
             }
-            Mail::Done { effect, input } => self.done(effect, input).await,
+            Mail::Done { effect, input } => self.done(effect, *input).await,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::world::{Line, SESSION, World, begin, calls, create, fails, key, say, 
 /// Begins a turn, lets the models say these lines, waits until it is quiet, and looks at the log.
 fn check(lines: Vec<Line>, story: Expect) {
     let world = World::new();
-    world.clock.run(async {
+    world.run(async {
         let host = world.started(1).await;
         lines.into_iter().for_each(|it| world.outside.says(it));
         say(&host, terms()).await.unwrap();
@@ -60,7 +60,7 @@ fn a_turn_runs_to_its_end() {
 #[test]
 fn a_key_is_taken_once() {
     let world = World::new();
-    world.clock.run(async {
+    world.run(async {
         let host = world.started(1).await;
         let inputs = vec![create(SESSION), begin(terms())];
         let fed = host.feed(SESSION, inputs.clone(), key("a")).await.unwrap();
@@ -75,7 +75,7 @@ fn a_key_is_taken_once() {
 #[test]
 fn nothing_is_written_for_a_refusal() {
     let world = World::new();
-    world.clock.run(async {
+    world.run(async {
         let host = world.started(1).await;
         let missing = host.feed(SESSION, vec![begin(terms())], Feed::default()).await;
         assert_eq!(missing, Err(FeedError::NotFound));

@@ -1,6 +1,6 @@
 //! A log and a registry in memory that can stumble, and that remember who wrote what.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -11,8 +11,8 @@ use everstate_kernel::event::{Append, Event};
 use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_kernel::state::Session;
 use everstate_runtime::ports::{
-    AppendError, Document, Down, Head, Landed, ListKey, Listed, Log, NewRow, PostOutcome, Posted,
-    Projection, Put, PutError, Redact, Registry, Row, RowKind, Verdict,
+    AppendError, Clock as _, Document, Down, Head, Landed, ListKey, Listed, Log, NewRow,
+    PostOutcome, Posted, Projection, Put, PutError, Redact, Registry, Row, RowKind, Verdict,
 };
 
 use crate::clock::TestClock;
@@ -30,8 +30,8 @@ pub(crate) struct Stored {
     pub(crate) documents: BTreeMap<(String, String, String), Document>,
     pub(crate) inbox: BTreeMap<SessionId, Vec<Posted>>,
     pub(crate) outcomes: BTreeMap<(SessionId, String), PostOutcome>,
-    /// Hosts (by their numbers) that were fenced, and where.
-    pub(crate) fenced: BTreeSet<(u32, SessionId)>,
+    /// Hosts (by their numbers) that were fenced, where and when.
+    pub(crate) fenced: BTreeMap<(u32, SessionId), Millis>,
     pub(crate) faults: Faults,
     pub(crate) n_appends: u64,
     pub(crate) n_reads: u64,
@@ -45,6 +45,9 @@ pub(crate) struct Rows {
     pub(crate) projection: Option<Projection>,
     pub(crate) snapshot: Option<(Head, Bytes)>,
     pub(crate) rolled: Seq,
+    newest_writer: u32,
+    /// What its `Events` rows say.
+    appends: Vec<Arc<Append>>,
 }
 
 /// How the log behaves. Milliseconds are drawn up to these bounds.
@@ -107,18 +110,16 @@ impl Disk {
         self.stored().sessions.get(&session).map(|it| it.rows.clone()).unwrap_or_default()
     }
 
-    pub(crate) fn appends(&self, session: SessionId) -> Vec<Append> {
-        let rows = self.rows(session);
-        let events = rows.iter().filter(|it| it.kind == RowKind::Events);
-        events.map(|it| Append::decode(it.seq, &it.body).unwrap()).collect()
+    pub(crate) fn appends(&self, session: SessionId) -> Vec<Arc<Append>> {
+        self.stored().sessions.get(&session).map(|it| it.appends.clone()).unwrap_or_default()
     }
 
-    pub(crate) fn events(&self, session: SessionId) -> Vec<Event> {
-        self.appends(session).into_iter().flat_map(|it| it.events).collect()
+    pub(crate) fn has(&self, session: SessionId, what: impl Fn(&Event) -> bool) -> bool {
+        self.appends(session).iter().any(|it| it.events.iter().any(&what))
     }
 
     pub(crate) fn fold(&self, session: SessionId) -> Session {
-        Session::replay(&self.appends(session))
+        Session::replay(self.appends(session).iter().map(|it| &**it))
     }
 
     /// The kinds of events, a line for each row.
@@ -174,7 +175,8 @@ impl HostLog {
 impl Log for HostLog {
     async fn append(&self, row: NewRow) -> Result<Landed, AppendError> {
         self.disk.stumble(|it| it.before_ms).await.map_err(AppendError::Down)?;
-        let head = self.disk.stored().land(self.host, row)?;
+        let now = self.disk.clock.now();
+        let head = self.disk.stored().land(self.host, row, now)?;
         let pause = {
             let faults = &mut self.disk.stored().faults;
             let bound = faults.after_ms;
@@ -251,6 +253,9 @@ impl Log for HostLog {
             if let Some(left) = redact(row.kind, row.seq, &row.body) {
                 row.body = Bytes::from(left);
                 row.erased = true;
+                if let Some(append) = rows.appends.iter_mut().find(|it| it.seq == row.seq) {
+                    *append = Arc::new(Append::decode(row.seq, &row.body).unwrap());
+                }
             }
         }
         rows.snapshot = None;
@@ -321,19 +326,23 @@ impl Log for HostLog {
 }
 
 impl Stored {
-    fn land(&mut self, host: u32, row: NewRow) -> Result<Head, AppendError> {
+    fn land(&mut self, host: u32, row: NewRow, now: Millis) -> Result<Head, AppendError> {
         let rows = self.sessions.entry(row.session).or_default();
         if let Some(seq) = row.key.as_ref().and_then(|it| rows.keys.get(it)) {
             return Err(AppendError::Seen(*seq));
         }
         let last = rows.rows.last().map_or(0, |it| it.seq);
         if row.seq != last + 1 || row.prev != rows.hash {
-            self.fenced.insert((host, row.session));
+            // Fenced by an older owner, a newer one may try again.
+            if rows.newest_writer > host {
+                self.fenced.entry((host, row.session)).or_insert(now);
+            }
             return Err(AppendError::Fenced);
         }
         if row.kind == RowKind::Events {
             let mut hasher = DefaultHasher::new();
             (rows.hash, row.seq, &row.body[..]).hash(&mut hasher);
+            rows.appends.push(Arc::new(Append::decode(row.seq, &row.body).unwrap()));
             rows.hash[..8].copy_from_slice(&hasher.finish().to_be_bytes());
         }
         if let Some(key) = row.key {
@@ -342,6 +351,7 @@ impl Stored {
         if row.projection.is_some() {
             rows.projection = row.projection;
         }
+        rows.newest_writer = rows.newest_writer.max(host);
         let (seq, hash) = (row.seq, rows.hash);
         rows.rows.push(Row {
             seq,

@@ -9,3 +9,7 @@ mod log;
 mod world;
 
 mod feeding;
+mod tailing;
+mod surviving;
+mod keeping;
+mod sim;

@@ -1,6 +1,7 @@
 //! A host and what surrounds it: models that say what they are told to say, tools that count how often they ran.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use everstate_kernel::agent::{Agent, Limits};
 use everstate_kernel::delta::{Delta, Finish, Opening, Piece, ReplyEnd};
 use everstate_kernel::event::Event;
-use everstate_kernel::ids::{AttemptId, CallId, Millis, SessionId, TurnNo};
+use everstate_kernel::ids::{AttemptId, CallId, Millis, SessionId};
 use everstate_kernel::input::{
     Begin, Caller, Calls, Create, Failure, FailureClass, Input, NewItem, TurnTerms, Visible,
     WhenBusy,
@@ -29,7 +30,7 @@ use futures_util::stream::{self, StreamExt};
 use serde_json::json;
 
 use crate::clock::TestClock;
-use crate::log::Disk;
+use crate::log::{Disk, Rng};
 
 pub(crate) const SESSION: SessionId = SessionId(7);
 
@@ -46,6 +47,14 @@ impl World {
         let clock = TestClock::default();
         let disk = Disk::new(&clock);
         World { outside: Outside::new(&clock, &disk), clock, disk }
+    }
+
+    /// Runs a test; then nothing forbidden may have happened outside.
+    pub(crate) fn run<T>(&self, test: impl Future<Output = T>) -> T {
+        let done = self.clock.run(test);
+        let broken = std::mem::take(&mut self.outside.acts.lock().unwrap().broken);
+        assert!(broken.is_empty(), "{}", broken.join("\n"));
+        done
     }
 
     /// A host that has not started.
@@ -128,6 +137,13 @@ pub(crate) struct Acts {
     pub(crate) n_sending_max: usize,
     pub(crate) ran: Vec<String>,
     pub(crate) finished: Vec<String>,
+    /// What must not happen, and did.
+    pub(crate) broken: Vec<String>,
+    /// Makes up what nobody has written.
+    pub(crate) muse: Option<Rng>,
+    /// The provider's code breaks down.
+    pub(crate) panics: bool,
+    once: BTreeSet<(SessionId, AttemptId)>,
 }
 
 /// An answer: pieces, each after a pause.
@@ -140,6 +156,13 @@ impl Outside {
 
     pub(crate) fn says(&self, line: Line) {
         self.acts.lock().unwrap().lines.push_back(line);
+    }
+
+    /// What holds whenever the outside is reached. A panic in there would pass for an outcome.
+    fn demand(&self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.acts.lock().unwrap().broken.push(what());
+        }
     }
 
     pub(crate) fn tool(&self, name: &str, after_ms: Millis, outcome: Outcome) {
@@ -189,6 +212,30 @@ pub(crate) fn end() -> Piece {
     Piece::End(ReplyEnd { finish: Finish::Stop, usage, tier: None, provider_id: None, model: None })
 }
 
+/// Something a model might say.
+fn improvise(muse: &mut Rng) -> Line {
+    let tools = ["look", "book", "pay", "ask"];
+    let mut line = match muse.below(10) {
+        0..=3 => text(&["a", "b", "c", "d", "e"]),
+        4..=7 => {
+            let names: Vec<&str> =
+                (0..=muse.below(3)).map(|_| tools[muse.below(4) as usize]).collect();
+            calls(&names)
+        }
+        8 => fails(FailureClass::Overloaded),
+        _ => fails(FailureClass::RateLimited),
+    };
+    for (pause, _) in &mut line {
+        *pause = muse.below(30);
+    }
+    if muse.percent(10) {
+        // It stops in the middle.
+        let n_pieces = line.len();
+        line.truncate(muse.below(n_pieces as u64) as usize);
+    }
+    line
+}
+
 /// The same outside as one host reaches it. It knows what must be on the log before it is reached.
 #[derive(Debug)]
 struct HostOutside {
@@ -199,6 +246,7 @@ struct HostOutside {
 #[async_trait]
 impl Model for HostOutside {
     fn prepare(&self, offer: &Offer, request: &Request) -> Result<Prepared, Failure> {
+        assert!(!self.outside.acts.lock().unwrap().panics, "told to panic");
         let body = json!({
             "session": request.session, "attempt": request.attempt, "offer": offer.id, "items": request.items.len(),
         });
@@ -214,18 +262,25 @@ impl Model for HostOutside {
         let session: SessionId = serde_json::from_value(body["session"].clone()).unwrap();
         let attempt: AttemptId = serde_json::from_value(body["attempt"].clone()).unwrap();
         let Outside { clock, disk, acts } = self.outside.clone();
-        let is_placed = disk.events(session).iter().any(|it| {
+        let demand = |holds, what: &dyn Fn() -> String| self.outside.demand(holds, what);
+        let is_placed = disk.has(session, |it| {
             matches!(it, Event::Placed { attempt: placed, plan } if *placed == attempt && plan.offer == offer.id)
         });
-        assert!(is_placed, "a prompt left for {} before `Placed` was on the log", offer.id);
-        let is_fenced = disk.stored().fenced.contains(&(self.host, session));
-        assert!(!is_fenced, "host {} asked a model for a session it had lost", self.host);
+        demand(is_placed, &|| format!("a prompt left for {} before `Placed` was there", offer.id));
+        let is_fenced = disk.stored().fenced.contains_key(&(self.host, session));
+        demand(!is_fenced, &|| format!("host {} asked for a session it had lost", self.host));
+        let is_first = acts.lock().unwrap().once.insert((session, attempt));
+        demand(is_first, &|| format!("attempt {attempt} of {session} was sent twice"));
         let line = {
             let mut acts = acts.lock().unwrap();
             acts.sent.push((attempt, offer.id.clone()));
             acts.n_sending += 1;
             acts.n_sending_max = acts.n_sending_max.max(acts.n_sending);
-            acts.lines.pop_front().unwrap_or_else(|| text(&["ok"]))
+            match (acts.lines.pop_front(), &mut acts.muse) {
+                (Some(line), _) => line,
+                (None, Some(muse)) => improvise(muse),
+                (None, None) => text(&["ok"]),
+            }
         };
         let quiet = Sending(Some(acts));
         let pieces = stream::unfold((line.into_iter(), clock, quiet), |mut it| async {
@@ -262,23 +317,28 @@ impl Tools for HostOutside {
     async fn run(&self, run: ToolRun) -> ToolReturn {
         let (session, call) = call_of(&run.key);
         let Outside { clock, disk, acts } = &self.outside;
-        let is_started = disk
-            .events(session)
-            .iter()
-            .any(|it| matches!(it, Event::ToolStarted { call: started } if *started == call));
-        assert!(is_started, "{} ran before the log said so", run.key);
-        let is_fenced = disk.stored().fenced.contains(&(self.host, session));
-        assert!(!is_fenced, "host {} ran {} for a session it had lost", self.host, run.key);
+        let is_started = disk.has(
+            session,
+            |it| matches!(it, Event::ToolStarted { call: started } if *started == call),
+        );
+        let demand = |holds, what: &dyn Fn() -> String| self.outside.demand(holds, what);
+        demand(is_started, &|| format!("{} ran before the log said so", run.key));
+        let is_fenced = disk.stored().fenced.contains_key(&(self.host, session));
+        demand(!is_fenced, &|| format!("host {} ran {}, which it had lost", self.host, run.key));
+        let is_again = acts.lock().unwrap().ran.contains(&run.key);
+        let may_run = !is_again || run.server.safety != Safety::Neither;
+        demand(may_run, &|| format!("{} must not be run twice, and was", run.key));
         let (pause, outcome) = {
             let mut acts = acts.lock().unwrap();
-            let is_again = acts.ran.contains(&run.key);
-            assert!(
-                !is_again || run.server.safety != Safety::Neither,
-                "{} must not be run twice, and was",
-                run.key
-            );
             acts.ran.push(run.key.clone());
-            acts.tools.get(&run.name).copied().unwrap_or((0, Outcome::Ok))
+            match (acts.tools.get(&run.name).copied(), &mut acts.muse) {
+                (Some(scripted), _) => scripted,
+                (None, Some(muse)) => {
+                    let outcome = if muse.percent(10) { Outcome::Failed } else { Outcome::Ok };
+                    (muse.below(80), outcome)
+                }
+                (None, None) => (0, Outcome::Ok),
+            }
         };
         clock.pause(pause).await;
         acts.lock().unwrap().finished.push(run.key);
@@ -346,7 +406,11 @@ pub(crate) fn terms() -> TurnTerms {
 }
 
 pub(crate) fn begin(terms: TurnTerms) -> Input {
-    let body = Body::Message { role: Role::User, parts: vec![Part::text("hello")] };
+    begin_with("hello", terms)
+}
+
+pub(crate) fn begin_with(text: &str, terms: TurnTerms) -> Input {
+    let body = Body::Message { role: Role::User, parts: vec![Part::text(text)] };
     Input::Begin(Begin {
         items: vec![NewItem { body, provider_id: None, extra: None }],
         answers: Vec::new(),
