@@ -53,6 +53,10 @@ fn print(raw: &[Value], log: &[Value]) {
     raw.iter().for_each(|it| println!("| {} | {:.0} |", it["batch"], rate(it)));
 }
 
+fn bodies() -> Vec<Bytes> {
+    (0..1_024).map(body).collect()
+}
+
 /// Text as it is: half of it repeats.
 fn body(n: u64) -> Bytes {
     let mut x = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -89,7 +93,12 @@ async fn through_log(folder: &Path, sessions: u64) -> Value {
     })
 }
 
-async fn appends(log: Arc<dyn Log>, id: u64, end: Instant) -> Vec<Duration> {
+async fn appends(
+    log: Arc<dyn Log>,
+    id: u64,
+    bodies: Arc<Vec<Bytes>>,
+    end: Instant,
+) -> Vec<Duration> {
     let session = SessionId(u128::from(id) << 64 | 1);
     let mut head = Head::default();
     let mut took = Vec::new();
@@ -101,7 +110,7 @@ async fn appends(log: Arc<dyn Log>, id: u64, end: Instant) -> Vec<Duration> {
             kind: RowKind::Events,
             at: seq,
             prev: head.hash,
-            body: body(id << 32 | seq),
+            body: bodies[((id + seq) % 1_024) as usize].clone(),
             key: None,
             consumed: Vec::new(),
             projection: None,
@@ -126,7 +135,7 @@ fn raw_at(folder: &Path, batch: u64) -> Value {
          seq INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE (session, seq));",
     )
     .unwrap();
-    let bodies: Vec<Bytes> = (0..1_024).map(body).collect();
+    let bodies = bodies();
     let (start, mut n) = (Instant::now(), 0u64);
     while start.elapsed() < LASTS {
         let tx = db.transaction().unwrap();

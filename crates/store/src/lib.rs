@@ -20,4 +20,4 @@ pub mod keys;
 mod memory;
 mod sqlite;
 mod lock;
-pub mod upkeep;
+pub mod facts;

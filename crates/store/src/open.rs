@@ -9,6 +9,7 @@ use everstate_kernel::ids::Millis;
 use everstate_runtime::ports::{Log, Registry};
 
 use crate::blobs::Blobs;
+use crate::facts::Upkeep;
 use crate::keys::Keys;
 use crate::keys::file::KeyFile;
 use crate::keys::source::KeySource;
@@ -18,7 +19,6 @@ use crate::memory::MemoryShelf;
 use crate::registry::Documents;
 use crate::shelf::{Now, Shelf};
 use crate::sqlite::{SqliteShelf, migrate};
-use crate::upkeep::Upkeep;
 
 /// An open store. It is closed when the last of these is dropped.
 #[derive(Clone, Debug)]

@@ -13,6 +13,9 @@ const MOVE: u64 = 8 * 1024 * 1024;
 /// From here on the writer is held up for a moment, so that the log can begin anew.
 const RESTART: u64 = 64 * 1024 * 1024;
 
+/// How often the log is tried to be cut while somebody reads.
+const PATIENCE: usize = 100;
+
 pub(crate) struct Checkpoint {
     db: Mutex<Connection>,
     state: Mutex<State>,
@@ -30,6 +33,8 @@ struct State {
 
 impl Checkpoint {
     pub(crate) fn start(db: Connection) -> (Arc<Checkpoint>, Thread) {
+        // While it waits for a reader, the writer waits too: rather it tries again later.
+        db.busy_timeout(Duration::from_millis(10)).expect("a timeout can be set");
         let checkpoint = Arc::new(Checkpoint {
             db: Mutex::new(db),
             state: Mutex::default(),
@@ -57,34 +62,41 @@ impl Checkpoint {
         self.wake.notify_one();
     }
 
-    /// Gives free pages back, and leaves nothing in the log.
+    /// Gives free pages back, and leaves nothing in the log. The writer gets its turn in between.
     pub(crate) fn scrub(&self) -> Result<(), Down> {
         let db = lock(&self.db);
-        let writing = lock(&self.writing);
-        let scrub = || -> rusqlite::Result<bool> {
-            // It frees a page for each row it is asked for.
-            let mut vacuum = db.prepare("PRAGMA incremental_vacuum")?;
-            let mut pages = vacuum.query([])?;
-            while pages.next()?.is_some() {}
-            // A reader that began before holds the log open; it ends soon.
-            for _ in 0..100 {
-                if truncate(&db)? {
-                    return Ok(true);
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Ok(false)
-        };
-        let cut = scrub();
-        drop(writing);
-        match cut {
-            Ok(true) => {
-                lock(&self.state).wal = 0;
-                Ok(())
-            }
-            Ok(false) => Err(Down("readers hold the write-ahead log open".to_owned())),
-            Err(err) => Err(Down(format!("cannot clean the write-ahead log: {err}"))),
+        let failed = |err| Down(format!("cannot clean the write-ahead log: {err}"));
+        while self.give_back(&db).map_err(failed)? {
+            std::thread::sleep(Duration::from_millis(1));
         }
+        for _ in 0..PATIENCE {
+            if self.cut(&db).map_err(failed)? {
+                return Ok(());
+            }
+            // A reader that began before holds the log open; it ends soon.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(Down("readers hold the write-ahead log open".to_owned()))
+    }
+
+    /// Are there more?
+    fn give_back(&self, db: &Connection) -> rusqlite::Result<bool> {
+        let _writing = lock(&self.writing);
+        // It frees one page for each row it is asked for, at most so many.
+        let mut vacuum = db.prepare("PRAGMA incremental_vacuum(256)")?;
+        let mut pages = vacuum.query([])?;
+        while pages.next()?.is_some() {}
+        let free: i64 = db.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        Ok(free > 0)
+    }
+
+    fn cut(&self, db: &Connection) -> rusqlite::Result<bool> {
+        let _writing = lock(&self.writing);
+        let cut = truncate(db)?;
+        if cut {
+            lock(&self.state).wal = 0;
+        }
+        Ok(cut)
     }
 
     fn step(&self) {

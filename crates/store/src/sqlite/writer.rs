@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use everstate_runtime::ports::Down;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
@@ -74,7 +75,9 @@ fn run(mut db: Connection, mut waiting: mpsc::Receiver<Request>, checkpoint: &Ch
     let mut apply = Apply::default();
     let mut batch = Vec::with_capacity(BATCH_MAX);
     let mut broken: Option<Down> = None;
+    let mut pace = Pace::default();
     while waiting.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+        pace.gather(&mut waiting, &mut batch);
         if let Some(why) = &broken {
             batch.drain(..).for_each(|it| drop(it.answer.send(Err(why.clone()))));
             continue;
@@ -87,7 +90,7 @@ fn run(mut db: Connection, mut waiting: mpsc::Receiver<Request>, checkpoint: &Ch
         }
         let wrote = {
             let _writing = checkpoint.writing.lock().expect("no one panics while holding it");
-            write(&mut db, &mut apply, marks)
+            write(&mut db, &mut apply, marks, &mut pace)
         };
         match wrote {
             Ok((wrote, bytes)) => {
@@ -115,6 +118,47 @@ fn run(mut db: Connection, mut waiting: mpsc::Receiver<Request>, checkpoint: &Ch
     }
 }
 
+/// Where a flush is slow, those who were just answered are worth a short wait: they come back at once, and would
+/// otherwise find the door closed for a whole flush, so that half of them always waits for the other half.
+#[derive(Default)]
+struct Pace {
+    /// How long a flush takes, smoothed.
+    flush: Duration,
+    /// How many shared the last one.
+    shared: usize,
+}
+
+/// A shorter flush is over before a wait would be.
+const SLOW: Duration = Duration::from_micros(400);
+const GLANCE: Duration = Duration::from_micros(50);
+
+impl Pace {
+    fn flushed(&mut self, shared: usize, took: Duration) {
+        self.flush = (self.flush * 7 + took) / 8;
+        self.shared = shared;
+    }
+
+    /// Takes in more, as long as more comes, for at most a quarter of a flush. Who is alone does not wait.
+    fn gather(&self, waiting: &mut mpsc::Receiver<Request>, batch: &mut Vec<Request>) {
+        if self.flush < SLOW || self.shared.max(batch.len()) < 2 {
+            return;
+        }
+        let until = Instant::now() + self.flush / 4;
+        while batch.len() < BATCH_MAX && Instant::now() < until {
+            std::thread::sleep(GLANCE);
+            let before = batch.len();
+            while batch.len() < BATCH_MAX
+                && let Ok(request) = waiting.try_recv()
+            {
+                batch.push(request);
+            }
+            if batch.len() == before {
+                return;
+            }
+        }
+    }
+}
+
 struct Failed {
     err: rusqlite::Error,
     /// How each change would be recognised if it has landed after all.
@@ -125,6 +169,7 @@ fn write(
     db: &mut Connection,
     apply: &mut Apply,
     changes: Vec<Change>,
+    pace: &mut Pace,
 ) -> Result<(Vec<Wrote>, u64), Failed> {
     let marks: Vec<Option<Mark>> = changes.iter().map(Mark::of).collect();
     let mut wrote = Vec::with_capacity(changes.len());
@@ -136,7 +181,10 @@ fn write(
             bytes += size;
             wrote.push(done);
         }
-        tx.commit()
+        let flush = Instant::now();
+        tx.commit()?;
+        pace.flushed(wrote.len(), flush.elapsed());
+        Ok(())
     })();
     match all {
         Ok(()) => Ok((wrote, bytes)),

@@ -63,7 +63,7 @@ fn an_append_of_unknown_outcome_knows_its_own_row() {
     let ours = append(OURS, Head::default(), 1);
     let mark = Mark::of(&ours).expect("an append has one");
     assert_eq!(mark.read_back(&db), None);
-    let wrote = write(&mut db, &mut Apply::default(), vec![ours]);
+    let wrote = write(&mut db, &mut Apply::default(), vec![ours], &mut Pace::default());
     let (wrote, _) = wrote.unwrap_or_else(|it| panic!("{}", it.err));
     assert_eq!(mark.read_back(&db).as_ref(), wrote.first());
     let theirs = Mark::of(&append(OURS, Head::default(), 2)).expect("an append has one");

@@ -69,8 +69,9 @@ impl Upkeep {
             return Ok(());
         }
         self.log.keys.destroy(doomed.clone()).await?;
-        self.log.done(Change::KeysGone(doomed), None).await?;
-        self.log.shelf.scrub().await
+        // Forgotten last: what fails on the way is done again the next time.
+        self.log.shelf.scrub().await?;
+        self.log.done(Change::KeysGone(doomed), None).await
     }
 
     /// Gives back to the system what is not needed: free pages and the write-ahead log.
