@@ -1,42 +1,29 @@
 //! Measuring: builds in release what measures itself, runs it, and puts the figures under the machine and the date.
 //!
-//! Each part prints Markdown (a sentence, a table) on its standard output and its progress on the other stream.
+//! What is measured is in `bench/`: a program that prints Markdown on its standard output and its progress on the other
+//! stream.
 
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{Done, shell};
-
-/// One thing that measures itself.
-struct Part {
-    title: &'static str,
-    package: &'static str,
-    example: &'static str,
-    /// It wants the `everstate` binary, and gets its path in `EVERSTATE_BENCH_BINARY`.
-    needs_binary: bool,
-    /// It is run once more, with a millisecond added to each flush.
-    also_slow: bool,
-}
-
-const DURABLE: &[Part] = &[Part {
-    title: "Appends",
-    package: "everstate-store",
-    example: "append_bench",
-    needs_binary: false,
-    also_slow: true,
-}];
 
 const PAPER: &str = "docs/benchmarks.md";
 const BEGIN: &str = "<!-- durable: begin -->";
 const END: &str = "<!-- durable: end -->";
 
 pub(crate) fn run(arguments: &[String]) -> Done {
-    let write = match arguments {
-        [what] if what == "durable" => false,
-        [what, flag] if what == "durable" && flag == "--write" => true,
-        _ => return Err("what shall be measured? cargo xtask bench durable [--write]".to_owned()),
+    let rest = match arguments.split_first() {
+        Some((what, rest)) if what == "durable" => rest,
+        _ => return Err("what shall be measured? `durable` can be".to_owned()),
     };
-    let figures = measure(DURABLE)?;
+    let write = rest.iter().any(|it| it == "--write");
+    let passed_on: Vec<&String> = rest.iter().filter(|it| *it != "--write").collect();
+    if write && !passed_on.is_empty() {
+        return Err(
+            "only a whole run is written down; leave out `--write`, or the parts".to_owned()
+        );
+    }
+    let figures = measure(&passed_on)?;
     println!("{figures}");
     if write {
         let path = shell::root().join(PAPER);
@@ -47,64 +34,18 @@ pub(crate) fn run(arguments: &[String]) -> Done {
     Ok(())
 }
 
-fn measure(parts: &[Part]) -> Result<String, String> {
-    let mut out = format!("Measured on {}, {}.\n", today(), machine());
-    for part in parts {
-        let mut build = shell::cargo();
-        build.args([
-            "build",
-            "--release",
-            "--locked",
-            "-p",
-            part.package,
-            "--example",
-            part.example,
-        ]);
-        if !shell::passes(&mut build)? {
-            return Err(format!(
-                "the example `{}` of {} does not build",
-                part.example, part.package
-            ));
-        }
-        let release = shell::target().join("release");
-        let binary = release.join("everstate");
-        if part.needs_binary
-            && !shell::passes(shell::cargo().args([
-                "build",
-                "--release",
-                "--locked",
-                "-p",
-                "everstate-cli",
-            ]))?
-        {
-            return Err("the binary `everstate` does not build".to_owned());
-        }
-        let run = |preload: Option<PathBuf>| {
-            let mut run = shell::command(release.join("examples").join(part.example));
-            run.env("EVERSTATE_BENCH_BINARY", &binary);
-            if let Some(library) = preload {
-                run.env("LD_PRELOAD", library);
-            }
-            shell::output(&mut run)
-        };
-        out.push_str(&format!("\n### {}\n\n{}\n", part.title, run(None)?.trim()));
-        if part.also_slow {
-            let figures = run(Some(slow_flush()?))?;
-            out.push_str(&format!("\n### {}, +1 ms a flush\n\n{}\n", part.title, figures.trim()));
-        }
+fn measure(passed_on: &[&String]) -> Result<String, String> {
+    let mut build = shell::cargo();
+    build.args(["build", "--release", "--locked"]);
+    build.args(["-p", "everstate-bench", "-p", "everstate-cli"]);
+    if !shell::passes(&mut build)? {
+        return Err("what is to be measured does not build".to_owned());
     }
-    Ok(out)
-}
-
-/// A library that makes every flush take a millisecond longer.
-fn slow_flush() -> Result<PathBuf, String> {
-    let source = shell::root().join("xtask/src/bench/slow_flush.c");
-    let library = shell::target().join("tools/slow_flush.so");
-    shell::make_dir(&shell::target().join("tools"))?;
-    let built = shell::passes(
-        shell::command("gcc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source),
-    )?;
-    if built { Ok(library) } else { Err("slow_flush.c could not be built with gcc".to_owned()) }
+    let release = shell::target().join("release");
+    let mut run = shell::command(release.join("everstate-bench"));
+    run.arg("--everstate").arg(release.join("everstate")).args(passed_on);
+    let figures = shell::output(&mut run)?;
+    Ok(format!("Measured on {}, {}.\n\n{}", today(), machine(), figures.trim()))
 }
 
 /// The paper with the figures between its two marks.

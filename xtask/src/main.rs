@@ -59,7 +59,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "durable [--write]",
+        arguments: "durable [--write] [PART...]",
         about: "measure, beside the bars of docs/benchmarks.md; --write puts the figures there",
         run: bench::run,
     },
