@@ -52,7 +52,7 @@ pub(super) async fn say(
         let turn = earlier.target.turn;
         let state = app.session(&who, session).await?;
         if state.transcript.turns.contains_key(&turn) {
-            return Ok(told(&app, &state, turn, state.head)?);
+            return told(&app, &state, turn, state.head);
         }
     }
     let _session = app.gates.session(session).await;
