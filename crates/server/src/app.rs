@@ -12,9 +12,10 @@ use everstate_kernel::input::Input;
 use everstate_kernel::state::{About, Rejection, Session};
 use everstate_runtime::host::{Feed, FeedError, Host};
 use everstate_runtime::ports::{Clock, Log, Registry};
-use everstate_store::facts::Upkeep;
+use everstate_store::upkeep::Upkeep;
 use tokio::sync::MutexGuard;
 
+use crate::chores::Fleeting;
 use crate::claim::Claims;
 use crate::config::Settings;
 use crate::error::{ApiError, Result, codes};
@@ -36,6 +37,7 @@ pub(crate) struct App {
     /// For what is not to be stored.
     pub memory: Side,
     pub upkeep: Arc<Upkeep>,
+    pub(crate) fleeting: Fleeting,
     pub menu: Menu,
     pub stall: Stall,
     /// Providers, and where their credentials come from.

@@ -88,6 +88,10 @@ impl Asked {
         })
     }
 
+    pub(crate) fn is_keyed(&self) -> bool {
+        self.keyed
+    }
+
     /// What this request's append is known by, so that it lands once. `turn` tells apart a repeat that was begun anew.
     pub(crate) fn append_key(&self, target: &Target) -> String {
         format!("{}/{}", self.id, target.turn)
@@ -157,6 +161,11 @@ impl Claims {
                 }
             }
         }
+    }
+
+    /// Nothing came of it, and nothing was written: a repeat is as good as the first.
+    pub(crate) async fn forget(&self, asked: &Asked) -> Result<()> {
+        Ok(self.registry.remove(&asked.project, CLAIM, &asked.id).await?)
     }
 
     fn judge(&self, asked: &Asked, found: Option<Document>) -> Result<Option<Earlier>> {

@@ -14,5 +14,6 @@ mod claim;
 mod ids;
 mod menu;
 mod stall;
+mod chores;
 mod clock;
 mod meters;

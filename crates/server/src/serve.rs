@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::config::Settings;
 use crate::error::{ApiError, Result, codes};
 use crate::wiring::{self, Source, Wired};
-use crate::{http, meters};
+use crate::{chores, http, meters};
 
 /// What can be said once the first request would be answered.
 #[derive(Clone, Debug)]
@@ -49,7 +49,12 @@ pub async fn serve_until(
     let store = settings.store.value.clone();
     let Wired { app, new_key, sources } = wiring::wire(settings, env, address).await?;
     ready(Ready { url: format!("http://{}", reachable(address)), new_key, sources, store });
-    accept(listener, app, stop).await;
+    let chores = tokio::spawn(chores::run(app.clone()));
+    accept(listener, app.clone(), stop).await;
+    chores.abort();
+    if let Err(err) = app.upkeep.close().await {
+        tracing::warn!(%err, "the store did not close in good order; nothing that was acknowledged is lost");
+    }
     Ok(())
 }
 

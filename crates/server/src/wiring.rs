@@ -22,6 +22,7 @@ use everstate_tools::Toolbox;
 use secrecy::ExposeSecret;
 
 use crate::app::{App, Callers, Gates, Side};
+use crate::chores::Fleeting;
 use crate::claim::Claims;
 use crate::clock::SystemClock;
 use crate::config::{Origin, REHEARSAL, Settings};
@@ -87,6 +88,7 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         durable,
         memory,
         upkeep: kept.upkeep.clone(),
+        fleeting: Fleeting::default(),
         menu,
         stall,
         sources: sources.clone(),

@@ -9,6 +9,7 @@ mod follow;
 mod resolve;
 mod retrieve;
 mod standing;
+mod support;
 pub(crate) mod tools;
 
 use std::sync::Arc;

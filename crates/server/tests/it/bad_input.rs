@@ -81,6 +81,17 @@ async fn fields_that_do_not_fit_are_named() {
     let background =
         json!({ "model": "rehearsal", "input": "hi", "background": true, "store": false });
     check(&server, background.to_string(), 400, "unsupported", json!("background")).await;
+    check(&server, with("prompt", json!({ "id": "p" })), 400, "unsupported", json!("prompt")).await;
+    check(
+        &server,
+        with("include", json!(["everything"])),
+        400,
+        "invalid_value",
+        json!("include[0]"),
+    )
+    .await;
+    let search = with("tools", json!([{ "type": "web_search" }]));
+    check(&server, search, 400, "unsupported", json!("tools")).await;
     let reference = with("input", json!([{ "type": "item_reference", "id": "msg_nobody" }]));
     check(&server, reference, 404, "not_found", json!("input[0]")).await;
     let unknown = with("previous_response_id", json!("resp_nobody"));

@@ -69,6 +69,44 @@ async fn an_idempotency_key_is_for_one_request() {
     assert_eq!(n_sessions(&server).await, 1);
 }
 
+#[tokio::test]
+async fn what_is_not_stored_can_be_repeated_too() {
+    let server = Server::start("").await;
+    let body = json!({ "model": "rehearsal", "input": "hello", "store": false });
+    let first = server.post_with("/v1/responses", body.clone(), &[FIRST]).await.json;
+    let repeat = server.post_with("/v1/responses", body.clone(), &[REPEAT]).await.json;
+    assert_eq!(repeat, first);
+    let key = [("idempotency-key", "once")];
+    let first = server.post_with("/v1/responses", body.clone(), &key).await;
+    assert_eq!(first.status, 200);
+    // After a restart nobody knows the answer any more, and it is not asked for twice.
+    let server = Server::start_in(server.stop().await, "", &[]).await;
+    let gone = server.post_with("/v1/responses", body.clone(), &key).await;
+    assert_eq!((gone.status, &gone.json["error"]["code"]), (409, &json!("repeat_expired")));
+    assert_eq!(gone.retry.as_deref(), Some("false"));
+    // Without a key, and with nothing that could have had an effect, it is simply begun anew.
+    assert_eq!(server.post_with("/v1/responses", body, &[REPEAT]).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_was_refused_is_no_claim() {
+    let server = Server::start("").await;
+    let tools = json!([{ "type": "function", "name": "pay" }]);
+    let ask =
+        json!({ "model": "rehearsal", "input": "call pay {}", "tools": tools, "store": true });
+    let asked = server.create(ask).await;
+    let body =
+        json!({ "model": "rehearsal", "input": "well?", "previous_response_id": asked["id"] });
+    let key = [("idempotency-key", "again")];
+    for _ in 0..2 {
+        let refused = server.post_with("/v1/responses", body.clone(), &key).await;
+        assert_eq!(
+            (refused.status, &refused.json["error"]["code"]),
+            (400, &json!("call_unanswered"))
+        );
+    }
+}
+
 /// Sends a request and hangs up when the bank was asked.
 async fn lose(server: &Server, bank: &Bank, body: &Value) {
     let send = server.send("/v1/responses", body.clone(), &[FIRST]);

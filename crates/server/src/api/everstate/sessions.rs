@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use everstate_kernel::event::End;
 use everstate_kernel::fork::inherit;
 use everstate_kernel::ids::{Millis, Seq, SessionId, TurnNo};
@@ -16,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::effects::tool_of;
 use crate::api::responses::{fold, turn_name};
 use crate::app::App;
+use crate::claim::{Asked, Target};
 use crate::error::{ApiError, Result, codes, shown};
 use crate::http::{Answer, Id, Params, Whole};
 use crate::keys::Principal;
@@ -246,11 +248,21 @@ pub(super) async fn fork(
     State(app): State<Arc<App>>,
     who: Principal,
     Id(id): Id,
+    headers: HeaderMap,
     whole: Whole,
 ) -> Result<Answer> {
     let how: Fork = whole.read()?;
     let parent = named(&app, &who, &id).await?;
     let parent_id = App::about(&parent)?.id;
+    let path = format!("POST /everstate/v1/sessions/{parent_id}/fork");
+    let asked = Asked::read(&who, &path, &headers, &whole.0)?;
+    let _alone = app.gates.claim(&asked).await;
+    let earlier = app.claims.earlier(&asked).await?;
+    if let Some(earlier) = &earlier
+        && let Ok(session) = app.session(&who, earlier.target.session).await
+    {
+        return Ok(told(&app, &session)?.into());
+    }
     let at = match (how.at, how.turn) {
         (Some(_), Some(_)) => {
             return Err(
@@ -281,6 +293,8 @@ pub(super) async fn fork(
     let inheritance = inherit(&cut)
         .ok_or_else(|| ApiError::new(&codes::NOT_POSSIBLE, "there is nothing before this event"))?;
     let session = app.new_session();
+    let target = Target { session, turn: 0, memory: false, risky: false };
+    app.claims.claim(&asked, &target, earlier.as_ref()).await?;
     let create = Create {
         id: session,
         project: who.project.to_string(),

@@ -59,7 +59,7 @@ async fn begin(
     let _alone = app.gates.claim(asked).await;
     let mut instead = None;
     if let Some(earlier) = app.claims.earlier(asked).await? {
-        match standing(app, who, &earlier.target).await? {
+        match standing(app, who, asked, &earlier.target).await? {
             Standing::There(started) => return repeat(app, who, earlier.target, started).await,
             Standing::Nothing => instead = Some(earlier),
         }
@@ -67,7 +67,7 @@ async fn begin(
     let draft = draft::draft(app, who, request).await?;
     let target = draft.target.clone();
     if let Some(earlier) = app.claims.claim(asked, &target, instead.as_ref()).await? {
-        return match standing(app, who, &earlier.target).await? {
+        return match standing(app, who, asked, &earlier.target).await? {
             Standing::There(started) => repeat(app, who, earlier.target, started).await,
             Standing::Nothing => Err(ApiError::new(
                 &codes::SESSION_BUSY,
@@ -75,24 +75,35 @@ async fn begin(
             )),
         };
     }
-    feed(app, draft, asked.append_key(&target)).await
+    feed(app, draft, asked).await
 }
 
-async fn feed(app: &Arc<App>, draft: Draft<'_>, key: String) -> Result<Begun> {
+async fn feed(app: &Arc<App>, draft: Draft<'_>, asked: &Asked) -> Result<Begun> {
     let Draft { target, names, create, begin, after, open, session, _alone } = draft;
     let host = &app.side(target.memory).host;
     // Listening begins before anything is said, so that nothing is missed.
     let tail = host.tail(target.session, after);
     let voice = begin.terms.voice.clone();
     let inputs = create.map(Input::Create).into_iter().chain([Input::Begin(begin)]).collect();
-    let seq = match host.feed(target.session, inputs, Feed { key: Some(key) }).await {
+    let how = Feed { key: Some(asked.append_key(&target)) };
+    let seq = match host.feed(target.session, inputs, how).await {
         Ok(fed) => fed.seq,
         Err(FeedError::Seen(seq)) => seq,
-        Err(FeedError::Rejected(Rejection::CallsOpen(calls))) => {
-            return Err(draft::unanswered(&open, &names, &calls, target.session));
+        Err(err) => {
+            if matches!(err, FeedError::Rejected(_) | FeedError::Draining) {
+                app.claims.forget(asked).await?;
+            }
+            return Err(match err {
+                FeedError::Rejected(Rejection::CallsOpen(calls)) => {
+                    draft::unanswered(&open, &names, &calls, target.session)
+                }
+                err => refuse::feed(err, target.session),
+            });
         }
-        Err(err) => return Err(refuse::feed(err, target.session)),
     };
+    if target.memory {
+        app.fleeting.keep(target.session, app.clock.now(), asked.is_keyed());
+    }
     meters::turn_begun(super::DOOR);
     let mut following = Following::new(names, &target, &voice, tail)?;
     if let Some(session) = &session {

@@ -17,7 +17,7 @@ use everstate_runtime::host::FeedError;
 use everstate_runtime::tail::Told;
 use tokio::sync::MutexGuard;
 
-use super::{DOOR, delete, resolve, tools};
+use super::{DOOR, delete, resolve, support, tools};
 use crate::app::App;
 use crate::claim::Target;
 use crate::error::{ApiError, Result, codes, shown};
@@ -48,9 +48,10 @@ pub(super) async fn draft<'a>(
     who: &Principal,
     request: &CreateRequest,
 ) -> Result<Draft<'a>> {
-    supported(request)?;
+    support::supported(request)?;
     app.stall.want(&request.model).await?;
     let tools = tools::resolve(&app.menu, &request.tools)?;
+    support::served(&app.stall.offers(), &request.model, &tools)?;
     let base = match &request.previous_response_id {
         Some(id) => Some(base(app, who, id).await?),
         None => None,
@@ -160,24 +161,6 @@ fn risky(tools: &[Tool]) -> bool {
         Runs::Server(server) => server.safety != Safety::ReadOnly,
         Runs::Client | Runs::Provider { .. } => false,
     })
-}
-
-/// What the wire can say and this release does not do: refused whole.
-fn supported(request: &CreateRequest) -> Result<()> {
-    let no = |param: &str, text: &str| Err(ApiError::new(&codes::UNSUPPORTED, text).param(param));
-    if request.conversation.is_some() {
-        return no(
-            "conversation",
-            "conversations are not available yet; use `previous_response_id`",
-        );
-    }
-    if request.background && !request.store {
-        return no(
-            "background",
-            "a response in the background has to be stored: leave out `store: false`",
-        );
-    }
-    Ok(())
 }
 
 /// What is continued from.

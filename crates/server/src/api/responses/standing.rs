@@ -13,7 +13,7 @@ use everstate_runtime::tail::Told;
 
 use super::delete;
 use crate::app::App;
-use crate::claim::Target;
+use crate::claim::{Asked, Target};
 use crate::error::{ApiError, Result, codes};
 use crate::keys::Principal;
 use crate::refuse;
@@ -25,15 +25,20 @@ pub(super) enum Standing {
     Nothing,
 }
 
-pub(super) async fn standing(app: &Arc<App>, who: &Principal, target: &Target) -> Result<Standing> {
+pub(super) async fn standing(
+    app: &Arc<App>,
+    who: &Principal,
+    asked: &Asked,
+    target: &Target,
+) -> Result<Standing> {
     let session = match app.side(target.memory).host.look(target.session).await {
         Ok(session) => session,
-        Err(FeedError::NotFound) if target.memory && target.risky => {
+        Err(FeedError::NotFound) if target.memory && (target.risky || asked.is_keyed()) => {
             return Err(ApiError::new(
                 &codes::REPEAT_EXPIRED,
                 "the first try of this request is no longer known",
             )
-            .why("it was made with `store: false`, and might have run tools with effects")
+            .why("it was made with `store: false`: its answer is not kept for long")
             .attempt("find out what it did, then send it anew, with another Idempotency-Key"));
         }
         Err(FeedError::NotFound) => return Ok(Standing::Nothing),

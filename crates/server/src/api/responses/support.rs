@@ -1,0 +1,66 @@
+//! What the wire can say and this release does not do: refused whole, so that nothing is silently left out.
+
+use everstate_dialects::responses::request::CreateRequest;
+use everstate_kernel::offer::Offer;
+use everstate_kernel::tool::{Runs, Tool};
+use everstate_placement::offers::Offers;
+use everstate_providers::rehearsal::SIMULATION;
+
+use crate::error::{ApiError, Result, codes, shown};
+
+/// Fields that ask for something this release does not do: they would be ignored, or done by somebody else.
+const LATER: &[&str] =
+    &["prompt", "context_management", "multi_agent", "background_options", "generate"];
+
+/// What an answer may be asked to include. Some of it only some providers have.
+const INCLUDE: &[&str] = &[
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+];
+
+pub(super) fn supported(request: &CreateRequest) -> Result<()> {
+    let no = |param: &str, text: String| Err(ApiError::new(&codes::UNSUPPORTED, text).param(param));
+    if request.conversation.is_some() {
+        let text = "conversations are not available yet; use `previous_response_id`";
+        return no("conversation", text.to_owned());
+    }
+    if request.background && !request.store {
+        let text = "a response in the background has to be stored: leave out `store: false`";
+        return no("background", text.to_owned());
+    }
+    if let Some(field) = LATER.iter().find(|it| request.extra.contains_key(**it)) {
+        return no(field, format!("`{field}` is not available yet"));
+    }
+    for (place, include) in request.include.iter().enumerate() {
+        if !INCLUDE.contains(&include.as_str()) {
+            let text = format!("`{}` cannot be included", shown(include));
+            return Err(ApiError::new(&codes::INVALID_VALUE, text)
+                .param(format!("include[{place}]"))
+                .why(format!("these can: {}", INCLUDE.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+/// Tools that a provider runs itself need one that does.
+pub(super) fn served(offers: &Offers, model: &str, tools: &[Tool]) -> Result<()> {
+    let real = |it: &&Offer| it.model == model && it.facts.get(SIMULATION) != Some(&true);
+    for tool in tools {
+        let Runs::Provider { dialect, json } = &tool.runs else { continue };
+        if !offers.list.iter().filter(real).any(|it| it.dialect == *dialect) {
+            let kind = json.value();
+            let kind = kind["type"].as_str().unwrap_or(&tool.name);
+            let text = format!("no offer of `{model}` runs tools of the type `{}`", shown(kind));
+            return Err(ApiError::new(&codes::UNSUPPORTED, text)
+                .param("tools")
+                .why("tools of this type are run by a provider, in its own API"));
+        }
+    }
+    Ok(())
+}
