@@ -12,7 +12,7 @@ use everstate_kernel::input::Input;
 use everstate_kernel::state::{About, Rejection, Session};
 use everstate_runtime::host::{Feed, FeedError, Host};
 use everstate_runtime::ports::{Clock, Log, Registry};
-use everstate_store::upkeep::Upkeep;
+use everstate_store::facts::Upkeep;
 use tokio::sync::MutexGuard;
 
 use crate::chores::Fleeting;

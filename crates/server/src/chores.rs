@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use everstate_kernel::ids::{Millis, SessionId};
-use everstate_store::upkeep;
+use everstate_store::facts;
 use tokio::time::MissedTickBehavior;
 
 use crate::app::App;
@@ -58,7 +58,7 @@ impl Fleeting {
 
 /// Goes on until it is dropped.
 pub(crate) async fn run(app: Arc<App>) {
-    let store = upkeep::keep(Arc::downgrade(&app.upkeep), app.clock.clone());
+    let store = facts::keep(Arc::downgrade(&app.upkeep), app.clock.clone());
     let sweep = async {
         let mut ticks = tokio::time::interval(SWEEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
