@@ -225,6 +225,7 @@ fn a_shutdown_lets_callers_finish_and_leaves_the_rest() {
         world.outside.says(calls(&["pay"]));
         world.outside.tool("pay", 500, Outcome::Ok);
         host.feed(SESSION, vec![Input::Tick], Feed::default()).await.unwrap();
+        assert!(world.disk.stored().inbox[&SESSION].is_empty(), "consumed by the append itself");
         world.clock.pause(100).await;
         host.drain().await;
         let is_paid = |it: &Event| matches!(it, Event::ToolFinished { outcome: Outcome::Ok, .. });
