@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use everstate_kernel::event::Event;
-use everstate_kernel::ids::{ItemId, Seq, SessionId};
+use everstate_kernel::ids::{Seq, SessionId};
 use everstate_kernel::input::Input;
 use everstate_kernel::offer::OfferId;
 use everstate_kernel::state::{Rejection, Session};
@@ -181,15 +181,6 @@ impl Host {
         Ok(())
     }
 
-    /// Erases items, and all that has to go with them, from the session and from its log. Repeating it finishes
-    /// what a failure of the store left undone.
-    pub async fn erase(&self, session: SessionId, items: Vec<ItemId>) -> Result<Fed, FeedError> {
-        self.admit(session, None)?;
-        let (reply, answer) = oneshot::channel();
-        self.inner.send(session, Mail::Erase { items, reply });
-        answer.await.unwrap_or_else(|_| Err(FeedError::Down(closed())))
-    }
-
     /// Deletes a session with all it has, whatever it is doing.
     pub async fn delete(&self, session: SessionId) -> Result<(), Down> {
         self.inner.table().parked.remove(&session);
@@ -213,7 +204,7 @@ impl Host {
         self.inner.table().live.len()
     }
 
-    fn admit(&self, session: SessionId, first: Option<&Input>) -> Result<(), FeedError> {
+    pub(crate) fn admit(&self, session: SessionId, first: Option<&Input>) -> Result<(), FeedError> {
         if self.inner.draining.load(Ordering::SeqCst) {
             return Err(FeedError::Draining);
         }

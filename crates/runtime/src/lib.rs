@@ -10,6 +10,7 @@ pub mod settings;
 pub mod market;
 pub mod host;
 mod start;
+mod erasing;
 mod drain;
 
 // One session.

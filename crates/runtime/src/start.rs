@@ -38,7 +38,7 @@ impl Host {
                 })
                 .await?;
             if n_ready < PAGE {
-                return Ok(());
+                return self.finish_erasures().await;
             }
         }
     }

@@ -56,6 +56,8 @@ pub(crate) struct Faults {
     pub(crate) rng: Rng,
     /// Nothing works.
     pub(crate) is_down: bool,
+    /// Only rewriting fails.
+    pub(crate) cannot_erase: bool,
     /// Of a hundred calls so many fail.
     pub(crate) down_percent: u64,
     /// Before the row lands, and between that and the acknowledgement.
@@ -248,6 +250,9 @@ impl Log for HostLog {
     async fn erase(&self, session: SessionId, redact: Redact) -> Result<(), Down> {
         self.check().await?;
         let mut stored = self.disk.stored();
+        if stored.faults.cannot_erase {
+            return Err(Down("it cannot be rewritten now".to_owned()));
+        }
         let Some(rows) = stored.sessions.get_mut(&session) else { return Ok(()) };
         for row in &mut rows.rows {
             if let Some(left) = redact(row.kind, row.seq, &row.body) {
@@ -421,12 +426,15 @@ impl Registry for HostLog {
 
     async fn documents(
         &self,
-        _project: &str,
-        _kind: &str,
+        project: &str,
+        kind: &str,
         _before: Option<(Millis, String)>,
-        _limit: usize,
+        limit: usize,
     ) -> Result<Vec<Document>, Down> {
-        Err(Down("documents are not listed here".to_owned()))
+        self.check().await?;
+        let stored = self.disk.stored();
+        let of_kind = stored.documents.iter().filter(|((p, k, _), _)| p == project && k == kind);
+        Ok(of_kind.map(|(_, it)| it.clone()).take(limit).collect())
     }
 }
 

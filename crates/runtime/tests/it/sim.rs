@@ -108,6 +108,7 @@ impl Sim {
     fn faults(&self, seed: u64, is_faulty: bool) {
         let mut stored = self.world.disk.stored();
         stored.faults = Faults {
+            cannot_erase: false,
             rng: Rng::new(seed + 77),
             is_down: false,
             down_percent: if is_faulty { seed % 4 * 2 } else { 0 },
