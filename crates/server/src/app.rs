@@ -146,7 +146,7 @@ pub(crate) struct Waiting {
 
 impl Callers {
     /// The caller who begins the turn.
-    pub fn wait(
+    pub(crate) fn wait(
         self: &Arc<Callers>,
         host: &Arc<Host>,
         session: SessionId,
@@ -157,7 +157,7 @@ impl Callers {
     }
 
     /// One who comes later. `None`: nobody waits any more, so the turn is about to be told that its caller is gone.
-    pub fn join(
+    pub(crate) fn join(
         self: &Arc<Callers>,
         host: &Arc<Host>,
         session: SessionId,
