@@ -145,6 +145,7 @@ pub(crate) struct Waiting {
 }
 
 impl Callers {
+    /// The caller who begins the turn.
     pub(crate) fn wait(
         self: &Arc<Callers>,
         host: &Arc<Host>,
@@ -153,6 +154,17 @@ impl Callers {
     ) -> Waiting {
         *self.map().entry((session, turn)).or_default() += 1;
         Waiting { callers: self.clone(), host: host.clone(), session, turn, answered: false }
+    }
+
+    /// One who comes later. `None`: nobody waits any more, so the turn is about to be told that its caller is gone.
+    pub(crate) fn join(
+        self: &Arc<Callers>,
+        host: &Arc<Host>,
+        session: SessionId,
+        turn: TurnNo,
+    ) -> Option<Waiting> {
+        *self.map().get_mut(&(session, turn))? += 1;
+        Some(Waiting { callers: self.clone(), host: host.clone(), session, turn, answered: false })
     }
 
     fn map(&self) -> std::sync::MutexGuard<'_, HashMap<(SessionId, TurnNo), usize>> {

@@ -8,3 +8,4 @@ mod everstate;
 mod responses;
 mod running;
 mod server;
+mod starting;

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use everstate_dialects::responses::request::{CreateRequest, read_create};
 use everstate_kernel::event::{End, Why};
 use everstate_kernel::ids::Seq;
-use everstate_kernel::input::{Caller, Input};
+use everstate_kernel::input::Input;
 use everstate_kernel::state::Rejection;
 use everstate_runtime::host::{Feed, FeedError};
 
@@ -33,7 +33,7 @@ pub(super) async fn create(
     let asked = Asked::read(&who, "POST /v1/responses", &headers, &whole.0)?;
     loop {
         let begun = begin(&app, &who, &request, &asked).await?;
-        match answer(&app, &request, begun).await? {
+        match answer(&app, &who, &request, begun).await? {
             Some(response) => return Ok(response),
             // It repeated a turn that was lost meanwhile: the next look decides whether to begin anew.
             None => continue,
@@ -120,27 +120,37 @@ async fn repeat(app: &Arc<App>, who: &Principal, target: Target, started: Seq) -
 }
 
 /// `None`: what was followed came to nothing, because its caller had gone before this one came.
-async fn answer(app: &Arc<App>, request: &CreateRequest, begun: Begun) -> Result<Option<Response>> {
+async fn answer(
+    app: &Arc<App>,
+    who: &Principal,
+    request: &CreateRequest,
+    begun: Begun,
+) -> Result<Option<Response>> {
     let Begun { target, mut following, seq, repeats } = begun;
     let host = &app.side(target.memory).host;
-    let caller = if request.background { Caller::Detached } else { Caller::Attached };
-    let mut waiting = match caller {
-        Caller::Attached => Some(app.callers.wait(host, target.session, target.turn)),
-        Caller::Detached => None,
-    };
+    let mut waiting = None;
+    if !request.background && !repeats {
+        waiting = Some(app.callers.wait(host, target.session, target.turn));
+    } else if !request.background {
+        waiting = app.callers.join(host, target.session, target.turn);
+        if waiting.is_none() {
+            // It has ended, or is about to.
+            if following.hear_all().await?.end == End::Cancelled(Why::CallerLost) {
+                return Ok(None);
+            }
+            following = repeat(app, who, target.clone(), seq).await?.following;
+        }
+    }
     if request.stream {
         return Ok(Some(sse(following, waiting, None)));
     }
-    if caller == Caller::Detached {
+    if request.background {
         following.hear_through(seq).await?;
         return Ok(Some(Answer(following.response()).into_response()));
     }
     let ended = following.hear_all().await?;
     if let Some(waiting) = &mut waiting {
         waiting.answered();
-    }
-    if repeats && ended.end == End::Cancelled(Why::CallerLost) {
-        return Ok(None);
     }
     match refuse::ended(&ended.end, target.session, target.turn, ended.step) {
         Some(error) => Err(error),
