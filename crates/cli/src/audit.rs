@@ -135,10 +135,13 @@ fn tell(desk: &Desk, chains: &[Chain]) -> Done {
     if broken.is_empty() {
         return Ok(());
     }
-    let what = format!("{} not verify", match broken.len() {
-        1 => "1 log does".to_owned(),
-        n => format!("{n} logs do"),
-    });
+    let what = format!(
+        "{} not verify",
+        match broken.len() {
+            1 => "1 log does".to_owned(),
+            n => format!("{n} logs do"),
+        }
+    );
     Err(Fault::new(&codes::CHAIN_BROKEN, what)
         .why(broken[0].broken.clone().unwrap_or_default())
         .attempt("restore the store from a backup, and keep this one as evidence"))

@@ -74,12 +74,8 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Fault> {
-        let bytes: Bytes = self
-            .send(method, path, body)
-            .await?
-            .bytes()
-            .await
-            .map_err(|err| self.lost(&err))?;
+        let bytes: Bytes =
+            self.send(method, path, body).await?.bytes().await.map_err(|err| self.lost(&err))?;
         serde_json::from_slice(&bytes).map_err(|err| self.nonsense(&err))
     }
 

@@ -8,9 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::desk::{Desk, Globals};
 use crate::fault::{Done, Fault, codes};
 use crate::out::Out;
-use crate::{
-    approval, audit, config, demo, dev, doctor, explain, run, serve, session, version,
-};
+use crate::{approval, audit, config, demo, dev, doctor, explain, run, serve, session, version};
 
 /// Agents whose state is yours, on the models of every cloud.
 ///

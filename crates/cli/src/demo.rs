@@ -66,11 +66,12 @@ impl Demo {
             Fault::new(&codes::DEMO_FAILED, format!("cannot open the fake bank: {err}"))
         })?;
         stage::write(dir, &cast, bank.address)?;
-        let keep = if cast.is_live() { vec!["OPENAI_API_KEY", "OPENAI_BASE_URL"] } else { Vec::new() };
+        let keep =
+            if cast.is_live() { vec!["OPENAI_API_KEY", "OPENAI_BASE_URL"] } else { Vec::new() };
         let start = Start { dir: dir.to_path_buf(), key: crate::key::fresh(), keep };
         let play = Play { desk, cast: &cast, start, fast: self.fast };
         let played = play.run(bank).await?;
-        let held = proof::tell(desk, &cast, &played).await?;
+        let held = proof::tell(desk, &cast, dir, played).await?;
         next(desk, dir, self.keep);
         if held {
             return Ok(());
@@ -89,8 +90,11 @@ impl Demo {
 
     fn live(&self, desk: &Desk) -> Result<Cast, Fault> {
         if std::env::var("OPENAI_API_KEY").unwrap_or_default().is_empty() {
-            return Err(Fault::new(&codes::NO_KEY, "--live needs OPENAI_API_KEY, and it is not set")
-                .attempt("export OPENAI_API_KEY=...     or, without any key,   everstate demo"));
+            return Err(Fault::new(
+                &codes::NO_KEY,
+                "--live needs OPENAI_API_KEY, and it is not set",
+            )
+            .attempt("export OPENAI_API_KEY=...     or, without any key,   everstate demo"));
         }
         let limit = crate::timeline::words::money(self.limit);
         let text = format!(
@@ -100,9 +104,12 @@ impl Demo {
         desk.out.note(&text);
         if !self.yes {
             if !desk.out.can_ask() {
-                return Err(Fault::new(&codes::NEEDS_YES, "--live spends money, and nobody can be asked here")
-                    .why(text)
-                    .attempt("everstate demo --live --yes"));
+                return Err(Fault::new(
+                    &codes::NEEDS_YES,
+                    "--live spends money, and nobody can be asked here",
+                )
+                .why(text)
+                .attempt("everstate demo --live --yes"));
             }
             if !person::agrees("spend it? [y/N] ") {
                 return Err(Fault::new(&codes::INTERRUPTED, "nothing was sent"));
@@ -124,7 +131,8 @@ fn next(desk: &Desk, dir: &std::path::Path, kept: bool) {
         desk.out.say("next: everstate dev                      # a server of your own, durable in ./.everstate");
     }
     desk.out.say("      everstate run \"say hello\"          # a task for it");
-    desk.out.say("      everstate demo --keep              # this again, and keep the log to look at");
+    desk.out
+        .say("      everstate demo --keep              # this again, and keep the log to look at");
 }
 
 fn fresh_dir() -> Result<PathBuf, Fault> {

@@ -7,6 +7,7 @@ use everstate_server::config::{Flags, load};
 use everstate_server::serve::{Ready, serve};
 use serde_json::json;
 
+use crate::client::Client;
 use crate::desk::Desk;
 use crate::fault::{Done, Fault, codes};
 use crate::key;
@@ -42,6 +43,13 @@ impl Dev {
         let settings = load(&flags, &env, &desk.here)?;
         let config = settings.path.clone();
         let url_file = dir.join(key::URL_FILE);
+        if let Some(url) = running(&url_file, &admin).await {
+            match desk.out.is_json {
+                true => desk.out.json(&json!({ "url": url, "already_running": true })),
+                false => desk.out.line(&format!("already running: {url}")),
+            }
+            return Ok(());
+        }
         let ready = |ready: Ready| {
             // Only a help for other commands started here; they have a usual address too.
             key::write_private(&url_file, &ready.url).ok();
@@ -51,6 +59,15 @@ impl Dev {
         std::fs::remove_file(&url_file).ok();
         Ok(served?)
     }
+}
+
+/// The server of this directory, if it answers to this directory's key.
+async fn running(url_file: &PathBuf, admin: &str) -> Option<String> {
+    let url = std::fs::read_to_string(url_file).ok()?.trim().to_owned();
+    let key = key::Found { text: admin.to_owned(), origin: "this directory".to_owned() };
+    let client = Client::new(&url, Some(key)).ok()?;
+    client.get("/everstate/v1/doctor").await.ok()?;
+    Some(url)
 }
 
 fn banner(
@@ -89,9 +106,15 @@ fn banner(
     out.line(&format!("everstate   {}/v1", ready.url));
     out.line(&format!("state       {}/state.db, durable: it outlives kill -9", dir.display()));
     out.line(&format!("providers   {}", providers.join(", ")));
-    out.line(&format!("config      {}", config.unwrap_or_else(|| "no everstate.toml, all defaults".to_owned())));
+    out.line(&format!(
+        "config      {}",
+        config.unwrap_or_else(|| "no everstate.toml, all defaults".to_owned())
+    ));
     out.line(&format!("key         es_...{hint}, in {}", dir.join(key::KEY_FILE).display()));
-    out.line(&format!("next        OPENAI_BASE_URL={}/v1 OPENAI_API_KEY=$(cat .everstate/key) your-program", ready.url));
+    out.line(&format!(
+        "next        OPENAI_BASE_URL={}/v1 OPENAI_API_KEY=$(cat .everstate/key) your-program",
+        ready.url
+    ));
 }
 
 fn make(dir: &PathBuf) -> Done {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::desk::Desk;
 use crate::fault::{Done, Fault, codes};
-use crate::timeline::Tone;
+use crate::timeline::{Tone, words};
 
 /// What works and what does not
 #[derive(Debug, Args)]
@@ -55,7 +55,8 @@ impl Doctor {
             desk.out.line(&format!("{failed} failed, {warned} warned, {skipped} skipped"));
         }
         if failed > 0 || self.strict && warned > 0 {
-            return Err(Fault::new(&codes::UNHEALTHY, "not everything works").attempt("see the lines above"));
+            return Err(Fault::new(&codes::UNHEALTHY, "not everything works")
+                .attempt("see the lines above"));
         }
         Ok(())
     }
@@ -89,7 +90,8 @@ fn check(verdict: Verdict, what: &str, text: impl Into<String>) -> Check {
 }
 
 fn of_fault(verdict: Verdict, what: &str, fault: &Fault) -> Check {
-    let why = fault.why.first().map(|it| format!(" ({})", it.replace('\n', " "))).unwrap_or_default();
+    let why =
+        fault.why.first().map(|it| format!(" ({})", it.replace('\n', " "))).unwrap_or_default();
     let text = format!("{}{why}", fault.what);
     Check { attempt: fault.attempt.clone(), ..check(verdict, what, text) }
 }
@@ -129,14 +131,14 @@ async fn server(desk: &Desk) -> (Check, Vec<Check>) {
     let up = format!("{}, version {}, key from {key}", client.url, text(&facts["version"]));
     let mut checks = Vec::new();
     let store = &facts["store"];
-    let flush = store["flush_us"].as_u64().map_or(String::new(), |it| {
-        format!(", last flush {}.{} ms", it / 1_000, it % 1_000 / 100)
-    });
+    let flush = store["flush_us"]
+        .as_u64()
+        .map_or(String::new(), |it| format!(", last flush {}.{} ms", it / 1_000, it % 1_000 / 100));
     let line = format!(
-        "{}, schema {}, {} bytes{flush}; data keys {}",
+        "{}, schema {}, {}{flush}; {}",
         text(&store["url"]),
         store["schema"],
-        store["bytes"],
+        words::bytes(store["bytes"].as_u64().unwrap_or_default()),
         text(&store["keys"]),
     );
     checks.push(check(Verdict::Ok, "store", line));
@@ -155,7 +157,10 @@ async fn server(desk: &Desk) -> (Check, Vec<Check>) {
     let real = facts["providers"].as_array().into_iter().flatten();
     if !real.into_iter().any(|it| it["usable"] == true && it["simulation"] == false) {
         let attempt = Some("export OPENAI_API_KEY=...   and start the server again".to_owned());
-        checks.push(Check { attempt, ..check(Verdict::Warn, "models", "only the simulation can answer") });
+        checks.push(Check {
+            attempt,
+            ..check(Verdict::Warn, "models", "only the simulation can answer")
+        });
     }
     (check(Verdict::Ok, "server", up), checks)
 }

@@ -78,7 +78,10 @@ fn lines(desk: &Desk, attempt: &Value) -> Vec<String> {
             text(&attempt["address"]),
             text(&attempt["offer"]),
         ),
-        false => format!("{}: not placed at {at} (event {seq}); nothing was sent", text(&attempt["address"])),
+        false => format!(
+            "{}: not placed at {at} (event {seq}); nothing was sent",
+            text(&attempt["address"])
+        ),
     });
     let mut because = format!("because {}", text(&attempt["because"]));
     if let Some(from) = attempt["moved_from"].as_str() {

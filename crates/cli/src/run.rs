@@ -37,7 +37,8 @@ impl Run {
             "store": true,
         });
         if !self.tools.is_empty() {
-            let ours = json!({ "type": "mcp", "server_label": "everstate", "allowed_tools": self.tools });
+            let ours =
+                json!({ "type": "mcp", "server_label": "everstate", "allowed_tools": self.tools });
             body["tools"] = json!([ours]);
         }
         let mut stream = client.stream(Method::POST, "/v1/responses", Some(&body)).await?;

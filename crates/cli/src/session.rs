@@ -54,5 +54,7 @@ pub(crate) struct Which {
 fn id(text: &str) -> Result<String, String> {
     // The address of a step names its session too.
     let address = crate::address::Address::read(text);
-    address.map(|it| it.session).ok_or_else(|| "a session is `ses_...`, or `@` for the newest".to_owned())
+    address
+        .map(|it| it.session)
+        .ok_or_else(|| "a session is `ses_...`, or `@` for the newest".to_owned())
 }

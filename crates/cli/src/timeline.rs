@@ -172,12 +172,7 @@ impl Timeline {
     /// A line across: somebody saw the process end.
     pub(crate) fn stopped(&mut self, at: Millis, how: &str) -> Line {
         self.stop_told = true;
-        Line {
-            at: Some(at),
-            shape: Shape::Divider,
-            tone: Tone::Bad,
-            ..Line::row("", how)
-        }
+        Line { at: Some(at), shape: Shape::Divider, tone: Tone::Bad, ..Line::row("", how) }
     }
 
     pub(crate) fn session(&self) -> &Session {

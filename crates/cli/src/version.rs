@@ -1,3 +1,5 @@
+//! Which release this is.
+
 use clap::Args;
 use serde_json::json;
 

@@ -123,8 +123,11 @@ async fn find(store: &Store, text: &str) -> Result<SessionId> {
         let newest = all.into_iter().max_by_key(|it| it.created_at);
         return newest.map(|it| it.session).ok_or_else(missing);
     }
-    let found: Vec<SessionId> =
-        all.into_iter().map(|it| it.session).filter(|it| it.to_string().starts_with(text)).collect();
+    let found: Vec<SessionId> = all
+        .into_iter()
+        .map(|it| it.session)
+        .filter(|it| it.to_string().starts_with(text))
+        .collect();
     match found[..] {
         [only] => Ok(only),
         [] => Err(missing()),

@@ -110,7 +110,11 @@ fn side(store: &Store, tools: &Arc<dyn Tools>, clock: &Arc<dyn Clock>, market: M
     Side { host: Host::new(ports, market, HostSettings::default()), log: store.log.clone() }
 }
 
-pub(crate) async fn open_store(settings: &Settings, env: Env<'_>, listen: SocketAddr) -> Result<Store> {
+pub(crate) async fn open_store(
+    settings: &Settings,
+    env: Env<'_>,
+    listen: SocketAddr,
+) -> Result<Store> {
     let url = match settings.store.value.strip_prefix("sqlite:") {
         Some(path) => {
             let path = path.strip_prefix("//").unwrap_or(path);

@@ -135,7 +135,9 @@ impl Ledger {
                 self.refunds.push(Refund { id, charge, key });
                 Answer::Held
             }
-            _ => Answer::Given("404 Not Found", json!({ "error": "the bank knows nothing of this" })),
+            _ => {
+                Answer::Given("404 Not Found", json!({ "error": "the bank knows nothing of this" }))
+            }
         }
     }
 }

@@ -52,7 +52,8 @@ impl Play<'_> {
         let show = Show::new(&self.desk.out);
 
         let mut stream = self.respond(&server.client, &json!({ "input": TASK })).await?;
-        let first = within("the first event", stream.next()).await?.ok_or_else(|| cut("at once"))?;
+        let first =
+            within("the first event", stream.next()).await?.ok_or_else(|| cut("at once"))?;
         let response = response_id(&first).ok_or_else(|| cut("without a response"))?;
         let session = session_of(&response).ok_or_else(|| cut("with a foreign name"))?.to_string();
         let following = show.follow(&server.client, &session);
@@ -96,7 +97,8 @@ impl Play<'_> {
             }
         };
         within("the refund", held).await?;
-        let response = before.iter().find_map(response_id).ok_or_else(|| cut("without a response"))?;
+        let response =
+            before.iter().find_map(response_id).ok_or_else(|| cut("without a response"))?;
 
         let killed_pid = server.pid;
         let listen = server.kill().await?;

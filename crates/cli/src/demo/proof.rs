@@ -1,9 +1,14 @@
 //! The proof, line by line: each says what was to be shown, from where it was read, and ok or FAILED.
 
+use std::path::Path;
+
 use everstate_kernel::event::Event as Fact;
+use everstate_server::config::{Flags, load};
+use everstate_server::offline::{self, Verified};
 use serde_json::{Value, json};
 
 use super::play::{Played, number};
+use super::show::Show;
 use super::stage::Cast;
 use crate::desk::Desk;
 use crate::fault::Fault;
@@ -18,21 +23,28 @@ struct Line {
 }
 
 /// Does all of it hold?
-pub(crate) async fn tell(desk: &Desk, cast: &Cast, played: &Played) -> Result<bool, Fault> {
+pub(crate) async fn tell(
+    desk: &Desk,
+    cast: &Cast,
+    dir: &Path,
+    played: Played,
+) -> Result<bool, Fault> {
     let client = &played.server.client;
     let session = &played.session;
     let explained = client.items(&format!("{SESSIONS}/{session}/explain")).await?;
-    let verdict = client.get(&format!("{SESSIONS}/{session}/verify")).await?;
     let path = format!("/v1/responses/{}?stream=true", played.response);
     let again = client.bytes(&path).await?;
 
-    let mut lines = vec![once(played), adopted(played), stream(played, &again)];
+    let mut lines = vec![once(&played), adopted(&played), stream(&played, &again)];
     if !cast.is_live() {
         lines.push(moved(&explained));
         lines.push(within(&explained));
     }
-    lines.push(before_prompts(played));
-    lines.push(chain(played, &verdict));
+    lines.push(before_prompts(&played));
+    let Played { server, session, show, ledger, .. } = played;
+    // Gone for good, and without a good-bye: what is verified is the file alone.
+    server.kill().await?;
+    lines.push(chain(dir, &session, &show).await?);
     let holds = lines.iter().all(|it| it.holds);
 
     let out = &desk.out;
@@ -45,14 +57,14 @@ pub(crate) async fn tell(desk: &Desk, cast: &Cast, played: &Played) -> Result<bo
             "proof": proof,
             "ok": holds,
             "session": session,
-            "refunds": played.ledger.refunds.len(),
+            "refunds": ledger.refunds.len(),
             "steps": explained,
             "simulation": !cast.is_live(),
         }));
         return Ok(holds);
     }
     out.line("");
-    out.line(&played.show.header());
+    out.line(&show.header());
     out.line("");
     for line in steps(&explained) {
         out.line(&line);
@@ -163,7 +175,10 @@ fn within(explained: &[Value]) -> Line {
     Line {
         holds: !placed.is_empty() && inside == placed.len() && refused > 0,
         what: "no prompt left the EU",
-        how: format!("{inside} of {} were placed there; cheaper ones were refused {refused} times", placed.len()),
+        how: format!(
+            "{inside} of {} were placed there; cheaper ones were refused {refused} times",
+            placed.len()
+        ),
     }
 }
 
@@ -182,29 +197,42 @@ fn before_prompts(played: &Played) -> Line {
         Fact::Replied { attempt, .. } | Fact::AttemptFailed { attempt, .. } => Some(*attempt),
         _ => None,
     });
-    let explained = ended.iter().all(|(attempt, seq)| {
-        placed.iter().any(|(it, at)| it == attempt && at < seq)
-    });
+    let explained =
+        ended.iter().all(|(attempt, seq)| placed.iter().any(|(it, at)| it == attempt && at < seq));
     Line {
         holds: explained && !ended.is_empty(),
         what: "each placement was written down first",
-        how: format!("{}, each with its reasons, in an earlier row than what came of it", words::count(placed.len() as u64, "placement")),
+        how: format!(
+            "{}, each with its reasons, in an earlier row than what came of it",
+            words::count(placed.len() as u64, "placement")
+        ),
     }
 }
 
-fn chain(played: &Played, verdict: &Value) -> Line {
-    let n_events: usize = played.show.appends().iter().map(|it| it.events.len()).sum();
-    let hash = verdict["head"]["hash"].as_str().unwrap_or_default();
-    let how = match verdict["broken"].as_str() {
-        Some(broken) => broken.to_owned(),
-        None => format!(
-            "{} in {} rows, chained up to {}...",
+/// The log as it lies on the disk, read without a server.
+async fn chain(dir: &Path, session: &str, show: &Show) -> Result<Line, Fault> {
+    let store = format!("sqlite:{}", dir.join("state.db").display());
+    let config = Some(dir.join("everstate.toml"));
+    let flags = Flags { config, store: Some(store), listen: None };
+    let env = |_: &str| None;
+    let settings = load(&flags, &env, dir)?;
+    let verified = offline::verify(&settings, &env).await?;
+    let ours = verified.iter().find(|it| it.session.to_string() == session);
+    let n_events: usize = show.appends().iter().map(|it| it.events.len()).sum();
+    let how = match ours {
+        None => "the session is not in the store".to_owned(),
+        Some(Verified { broken: Some(broken), .. }) => broken.clone(),
+        Some(it) => format!(
+            "{} in {}, read from the file; chained up to {}...",
             words::count(n_events as u64, "event"),
-            verdict["rows"],
-            hash.get(..12).unwrap_or(hash),
+            words::count(it.rows, "row"),
+            it.hash.get(..12).unwrap_or(&it.hash),
         ),
     };
-    Line { holds: verdict["ok"] == true, what: "the log verifies", how }
+    let last = show.appends().last().map(|it| it.seq);
+    // What was told last is there: nothing that was shown is missing.
+    let holds = ours.is_some_and(|it| it.broken.is_none() && Some(it.head) >= last);
+    Ok(Line { holds, what: "the log verifies", how })
 }
 
 /// What each step cost, why it was placed where it was, and why not elsewhere.
@@ -230,16 +258,19 @@ fn steps(explained: &[Value]) -> Vec<String> {
     let mut told: Vec<String> = lines.next().into_iter().collect();
     for (line, attempt) in lines.zip(explained) {
         told.push(line);
-        told.push(format!("      not: {}", elsewhere(attempt)));
+        let elsewhere = elsewhere(attempt);
+        if !elsewhere.is_empty() {
+            told.push(format!("      not: {elsewhere}"));
+        }
     }
     told
 }
 
-/// The other offers, those with one reason together.
+/// The other offers of the model, those with one reason together.
 fn elsewhere(attempt: &Value) -> String {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     let offers = attempt["offers"].as_array().into_iter().flatten();
-    for offer in offers.filter(|it| it["verdict"] != "chosen") {
+    for offer in offers.filter(|it| it["verdict"] != "chosen" && it["why"] != "another model") {
         let name = offer["offer"].as_str().unwrap_or_default();
         let (name, why) = (place(name), offer["why"].as_str().unwrap_or_default());
         match reasons.iter_mut().find(|it| it.0 == why) {

@@ -105,10 +105,7 @@ fn live(model: &str, limit_micros: u64) -> String {
 cost_max = {limit_micros}
 steps_max = 8
 
-[providers.openai]
-kind = "openai"
-key = "env:OPENAI_API_KEY"
-
+# The provider `openai` is the one that OPENAI_API_KEY, and OPENAI_BASE_URL if it is set, make usable.
 [[offers]]
 model = "{model}"
 provider = "openai"

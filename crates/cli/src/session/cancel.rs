@@ -1,3 +1,5 @@
+//! Ends a running turn.
+
 use clap::Args;
 
 use super::{SESSIONS, Which, show};
@@ -14,8 +16,11 @@ pub(crate) struct Cancel {
 impl Cancel {
     pub(crate) async fn run(self, desk: &Desk) -> Done {
         let path = format!("{SESSIONS}/{}/cancel", self.which.session);
-        let told = desk.client()?.post(&path, &show::nothing()).await?;
-        show::standing(&desk.out, &told, "cancelled");
+        let client = desk.client()?;
+        let before = client.get(&format!("{SESSIONS}/{}", self.which.session)).await?;
+        let told = client.post(&path, &show::nothing()).await?;
+        let what = if before["turn"].is_null() { "no turn was running" } else { "cancelled" };
+        show::standing(&desk.out, &told, what);
         Ok(())
     }
 }

@@ -1,3 +1,5 @@
+//! Begins a new session where another was cut.
+
 use clap::Args;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! The newest sessions, one line each.
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -57,7 +59,7 @@ fn row(desk: &Desk, item: &Value) -> Vec<String> {
         });
         found.unwrap_or_default()
     };
-    let spent = item["spent_micros"].as_u64().or_else(|| item["spent"].as_u64());
+    let spent = item["cost_micros"].as_u64();
     let at = item["created_at"].as_u64().unwrap_or_default();
     vec![
         short(&text(&["id"])).to_owned(),

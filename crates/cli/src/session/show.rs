@@ -1,3 +1,5 @@
+//! One session, from its log.
+
 use clap::Args;
 use serde_json::{Value, json};
 

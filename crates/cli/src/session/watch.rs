@@ -1,3 +1,5 @@
+//! Follows a session, across breaks of the connection and of the server.
+
 use clap::Args;
 use everstate_kernel::event::Event;
 use reqwest::Method;

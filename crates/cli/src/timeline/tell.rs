@@ -197,7 +197,8 @@ impl Timeline {
         if was_at_work && !self.stop_told {
             lines.push(Line {
                 shape: super::Shape::Divider,
-                ..Line::row("", "the server stopped here, in the middle of its work").tone(Tone::Bad)
+                ..Line::row("", "the server stopped here, in the middle of its work")
+                    .tone(Tone::Bad)
             });
         }
         self.stop_told = false;
@@ -323,7 +324,9 @@ impl Timeline {
         let what = called.as_ref().map(|it| words::call(&it.name, &it.arguments));
         match (outcome, safety) {
             (Outcome::Unknown, _) => {
-                let text = format!("{name}  may have happened; it is not run again, and the model is told");
+                let text = format!(
+                    "{name}  may have happened; it is not run again, and the model is told"
+                );
                 Line::row("UNKNOWN", text).tone(Tone::Bad)
             }
             (Outcome::Ok, Some(Safety::ReadOnly)) => {

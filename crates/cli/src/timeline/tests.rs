@@ -243,12 +243,12 @@ fn the_whole_story() {
           5 10:02:11       tool      list_charges(order=1182)  read-only  ok 40 ms
           6 10:02:11  1.2  stayed    cloud-a/eu/m   cache warm, 1 refused
           7 10:02:12       model     3,104 in (3,072 from cache), 118 out, 0.8 s                               $0.0021
-            10:02:12       APPROVAL  refund(charge=ch_2, amount=49...  a person must say yes, within 90 daies
+            10:02:12       APPROVAL  refund(charge=ch_2, amount=49.00 EUR)  asks a person, for 90 days
             10:02:12  1    waits     for an answer to refund; 2 steps, 1 tool
                    |        ... waited 4 min 12 s, no money, no memory ...
           8 10:06:24       approved  by dana, "second charge is ours"
             10:06:24       tool      refund(charge=ch_2, amount=49.00 EUR)  sent, key .../1/c2
-         --           the server stopped here, in the middle of its work ---------------------------------------------
+         -- the server stopped here, in the middle of its work -------------------------------------------------------
           9 10:06:25       adopted   epoch 2, 0.9 s after its last fact
             10:06:25       tool      refund  same key sent again (the tool is idempotent), key .../1/c2
          10 10:06:25       tool      refund  ok 1.2 s: already done, re_77
@@ -261,7 +261,9 @@ fn the_whole_story() {
 
 #[test]
 fn narrow_lines_keep_their_cost() {
-    refund().check(72, expect![[r#"
+    refund().check(
+        72,
+        expect![[r#"
         ses_0000000000000000000000000w   project demo   spent $0.0200   idle, 2 turns, 28 events
         SEQ     TIME  STEP WHAT                                             COST
           2 10:02:11  1    user      "Order 1182 was charged twice....
@@ -270,12 +272,12 @@ fn narrow_lines_keep_their_cost() {
           5 10:02:11       tool      list_charg...  read-only  ok 40 ms
           6 10:02:11  1.2  stayed    cloud-a/eu/m   cache warm, 1 re...
           7 10:02:12       model     3,104 in (3,072 from cache), 11...  $0.0021
-            10:02:12       APPROVAL  refun...  a person must say yes, within 90 daies
+            10:02:12       APPROVAL  refun...  asks a person, for 90 days
             10:02:12  1    waits     for an answer to refund; 2 step...
                    |        ... waited 4 min 12 s, no money, no memory ...
           8 10:06:24       approved  by dana, "second charge is ours"
             10:06:24       tool      refund(char...  sent, key .../1/c2
-         --           the server stopped here, in the middle of its work -------
+         -- the server stopped here, in the middle of its work -----------------
           9 10:06:25       adopted   epoch 2, 0.9 s after its last fact
             10:06:25       tool      refund  same key sent again (th...
          10 10:06:25       tool      refund  ok 1.2 s: already done,...
@@ -283,7 +285,8 @@ fn narrow_lines_keep_their_cost() {
          12 10:06:25       failed    cloud-a/eu/m   answered 503: ou...
          13 10:06:25       MOVED     cloud-b/eu/m   cloud-a answered...
          14 10:06:27       model     3,104 in, 118 out, 2.1 s            $0.0090
-            10:06:27  2    done      "I re...  1 step, 1 tool, 1 approval"#]]);
+            10:06:27  2    done      "I re...  1 step, 1 tool, 1 approval"#]],
+    );
 }
 
 #[test]
@@ -307,15 +310,15 @@ fn doubt_is_said_aloud_and_settled() {
           3 10:02:11  1.1  placed    cloud-a/eu/m   the only one that may serve, 1 refused
           4 10:02:11       model     3,104 in, 118 out, 0 ms                                                   $0.0090
             10:02:11       tool      send_mail(to=all)  sent
-         --           the server stopped here, in the middle of its work ---------------------------------------------
+         -- the server stopped here, in the middle of its work -------------------------------------------------------
           5 10:03:21       adopted   epoch 2, 1 min 10 s after its last fact
             10:03:21       UNKNOWN   send_mail  may have happened; it is not run again, and the model is told
-          6 10:03:22       learned   a call  what was unknown is known: ok 212 mails went out
+          6 10:03:22       learned   send_mail  what was unknown is known: ok 212 mails went out
           7 10:03:22  1.2  stayed    cloud-a/eu/m   cache warm, 1 refused
-         --           the server stopped here, in the middle of its work ---------------------------------------------
+         -- the server stopped here, in the middle of its work -------------------------------------------------------
           8 10:03:27       adopted   epoch 3, 5.0 s after its last fact
             10:03:27       lost      the answer of cloud-a/eu/m; nothing of it had been shown                 ~$0.0050
-          9 10:03:27       dropped   an offer is no longer wanted
+          9 10:03:27       dropped   a try that had no offer yet
             10:03:27  1    cancelled as asked; 2 steps, 1 tool"#]]);
 }
 
@@ -359,12 +362,14 @@ fn refusals_forks_and_open_calls() {
     });
     fork.feed(Input::Park { reason: "a row could not be read".into() });
     fork.check(110, expect![[r#"
-        ses_00000000000000000000000010   project demo   spent $0.0000   parked, 3 turns, 7 events
+        ses_00000000000000000000000010   project demo   spent $0.0000   parked, 1 turn, 9 events
         SEQ     TIME  STEP WHAT                                                                                   COST
           1 10:02:11       forked    from ses_0000000000000000000000000w at 4
           2 10:02:11       result    weather  ok: dry
           3 10:02:11  3    user      "Thanks."
-          4 10:02:11       PARKED    a row could not be read"#]]);
+          4 10:02:11       NO OFFER  2 offers looked at, none may serve; nothing was sent
+            10:02:11  3    FAILED    no_offer: no offer of `m` may or can serve this step; nothing was sent
+          5 10:02:11       PARKED    a row could not be read"#]]);
 }
 
 #[test]
@@ -376,7 +381,10 @@ fn small_words() {
     let amounts: Vec<String> = [0, 7, 101, 20_600, 12_345_678].map(money).into();
     assert_eq!(amounts, ["$0.0000", "$0.000007", "$0.0002", "$0.0206", "$12.3457"]);
     assert_eq!([number(0), number(999), number(1_000_000)], ["0", "999", "1,000,000"]);
-    assert_eq!([count(1, "entry"), count(2, "entry"), count(0, "step")], ["1 entry", "2 entries", "0 steps"]);
+    assert_eq!(
+        [count(1, "entry"), count(2, "entry"), count(0, "step")],
+        ["1 entry", "2 entries", "0 steps"]
+    );
     assert_eq!(short("  a\n\tb\u{2026} ", 80), "a b...");
     assert_eq!(call("f", "not json"), "f(not json)");
 }

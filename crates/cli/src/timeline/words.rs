@@ -45,6 +45,15 @@ pub(crate) fn number(n: u64) -> String {
     out
 }
 
+/// `12 KB`, `41 MB`: thousands, as disks are sold.
+pub(crate) fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} bytes"),
+        1_000..1_000_000 => format!("{} KB", n / 1_000),
+        _ => format!("{} MB", number(n / 1_000_000)),
+    }
+}
+
 /// `1 step`, `2 steps`.
 pub(crate) fn count(n: u64, what: &str) -> String {
     // `day`, but not `entry`.

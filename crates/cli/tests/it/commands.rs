@@ -15,7 +15,11 @@ fn a_task_is_run_shown_explained_forked_and_verified() {
     for which in [short, "@"] {
         let shown = house.run(&["session", "show", which]);
         assert_eq!(shown.code, 0, "{}", shown.err);
-        assert!(shown.out.contains("placed") && shown.out.contains("next: everstate"), "{}", shown.out);
+        assert!(
+            shown.out.contains("placed") && shown.out.contains("next: everstate"),
+            "{}",
+            shown.out
+        );
     }
     let explained = house.run(&["explain", "@/1.1"]);
     assert!(explained.out.contains("slow/global/slow"), "{}{}", explained.out, explained.err);
@@ -101,7 +105,8 @@ fn dev_keeps_its_key_and_its_state() {
     let mut child = start();
     assert_eq!(found(&["run", "hello"]).status.code(), Some(0));
     let key = house.dir.path().join(".everstate/key");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key).unwrap().permissions());
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     child.kill().unwrap();
     child.wait().unwrap();

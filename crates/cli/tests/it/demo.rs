@@ -1,6 +1,6 @@
 //! The demo proves what it says, leaves nothing behind, and takes no keys.
 
-use crate::house::{House, everstate};
+use crate::house::{House, KEY, everstate};
 
 #[test]
 fn the_demo_proves_its_end() {
@@ -9,7 +9,8 @@ fn the_demo_proves_its_end() {
     // A key lies about, and whoever answers there would notice.
     command.env("OPENAI_API_KEY", "sk-lies-about").env("OPENAI_BASE_URL", "http://127.0.0.1:9/v1");
     let out = command.args(["demo", "--fast"]).output().unwrap();
-    let (said, err) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+    let (said, err) =
+        (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
     assert!(out.status.success(), "{said}\n{err}");
     for part in [
         "rehearsal: a simulation, no model is called, no key is used",
@@ -38,3 +39,45 @@ fn live_asks_first() {
     assert_eq!(out.status.code(), Some(2));
     assert!(err.contains("$0.0500") && err.contains("--yes"), "the limit is shown: {err}");
 }
+
+/// Another server of ours stands in for the real upstream.
+#[test]
+fn live_plays_with_an_upstream_that_is_asked_over_http() {
+    let upstream = House::new(UPSTREAM);
+    let house = House::empty();
+    let mut command = everstate(house.dir.path());
+    command
+        .env("OPENAI_API_KEY", KEY)
+        .env("OPENAI_BASE_URL", format!("{}/v1", upstream.url))
+        .args(["demo", "--live", "--yes", "--fast", "--model", "upstream"]);
+    let out = command.output().unwrap();
+    let said = String::from_utf8(out.stdout).unwrap();
+    let err = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.success(), "{said}\n{err}");
+    assert!(err.contains("it stops at $0.0500"), "{err}");
+    assert!(said.contains("openai/global/upstream") && !said.contains("rehearsal"), "{said}");
+    assert!(said.contains("Refunded once."), "only the upstream's script says that: {said}");
+}
+
+const UPSTREAM: &str = r#"
+[providers.upstream]
+kind = "rehearsal"
+
+[providers.upstream.script]
+strict = true
+
+[[providers.upstream.script.rules]]
+when = { result_of = "refund" }
+text = "Refunded once."
+
+[[providers.upstream.script.rules]]
+when = { result_of = "list_charges" }
+calls = [{ name = "refund", arguments = { charge = "ch_2", amount = "49.00 EUR" } }]
+
+[[providers.upstream.script.rules]]
+calls = [{ name = "list_charges", arguments = { order = "1182" } }]
+
+[[offers]]
+model = "upstream"
+provider = "upstream"
+"#;

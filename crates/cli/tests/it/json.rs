@@ -14,22 +14,60 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
     let nobody = "ses_00000000000000000000000000";
     BTreeMap::from([
         ("demo", vec![words("--fast"), words("--live"), words("--limit x")]),
-        ("run", vec![words("hello"), words("refund --model slow --tools refund"), words("hello --model none"), words("hello --detach"), words("")]),
+        (
+            "run",
+            vec![
+                words("hello"),
+                words("refund --model slow --tools refund"),
+                words("hello --model none"),
+                words("hello --detach"),
+                words(""),
+            ],
+        ),
         ("session list", vec![words(""), words("--limit 1"), words("--limit 0")]),
         ("session show", vec![words(session), words("@"), words(nobody), words("nonsense")]),
         ("session watch", vec![words(&format!("{session} --until-idle")), words(nobody)]),
-        ("session fork", vec![words(session), words(&format!("{session} --at 1")), words(&format!("{session} --at 9999"))]),
+        (
+            "session fork",
+            vec![
+                words(session),
+                words(&format!("{session} --at 1")),
+                words(&format!("{session} --at 9999")),
+            ],
+        ),
         ("session cancel", vec![words(session), words(nobody)]),
         ("approval list", vec![words("")]),
         ("approval approve", vec![words(nobody), words("")]),
         ("approval deny", vec![words("mcpr_0 --reason no")]),
-        ("explain", vec![words(session), words(&format!("{session}/1.1")), words(&format!("{session}/9.9")), words("no_offer"), words("usage"), words("what"), words(&format!("@ --store {store}")), words("@ --store sqlite:nowhere.db")]),
+        (
+            "explain",
+            vec![
+                words(session),
+                words(&format!("{session}/1.1")),
+                words(&format!("{session}/9.9")),
+                words("no_offer"),
+                words("usage"),
+                words("what"),
+                words(&format!("@ --store {store}")),
+                words("@ --store sqlite:nowhere.db"),
+            ],
+        ),
         ("doctor", vec![words(""), words("--strict")]),
         ("config show", vec![words(""), words("--config nowhere.toml")]),
-        ("audit verify", vec![words(""), words(&format!("--store {store}")), words("--store sqlite:nowhere.db")]),
+        (
+            "audit verify",
+            vec![words(""), words(&format!("--store {store}")), words("--store sqlite:nowhere.db")],
+        ),
         ("version", vec![words(""), words("--nonsense")]),
         // These stay when all is well; they are looked at below.
-        ("serve", vec![words("--store nonsense:"), words("--config nowhere.toml --listen 127.0.0.1:0"), words("--listen nowhere")]),
+        (
+            "serve",
+            vec![
+                words("--store nonsense:"),
+                words("--config nowhere.toml --listen 127.0.0.1:0"),
+                words("--listen nowhere"),
+            ],
+        ),
         ("dev", vec![words("--port x"), words("--config nowhere.toml")]),
     ])
 }
@@ -83,7 +121,8 @@ fn check(words: &[&str], said: &Said) {
                 .unwrap_or_else(|why| panic!("{words:?} said no JSON ({why}): {line}\n{err}"))
         })
         .collect();
-    let last = values.last().unwrap_or_else(|| panic!("{words:?} said nothing, exit {code}: {err}"));
+    let last =
+        values.last().unwrap_or_else(|| panic!("{words:?} said nothing, exit {code}: {err}"));
     let error = &last["error"];
     if error.is_null() {
         assert_eq!(*code, 0, "{words:?}: {out}{err}");
