@@ -10,7 +10,7 @@ mod proof;
 mod show;
 mod stage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use everstate_kernel::ids::base32;
@@ -61,7 +61,7 @@ impl Demo {
         played
     }
 
-    async fn play(&self, desk: &Desk, cast: Cast, dir: &std::path::Path) -> Done {
+    async fn play(&self, desk: &Desk, cast: Cast, dir: &Path) -> Done {
         let bank = Bank::open().map_err(|err| {
             Fault::new(&codes::DEMO_FAILED, format!("cannot open the fake bank: {err}"))
         })?;
@@ -119,20 +119,25 @@ impl Demo {
     }
 }
 
-fn next(desk: &Desk, dir: &std::path::Path, kept: bool) {
-    desk.out.say("");
-    if kept {
-        let serve = format!(
-            "everstate serve --store sqlite:{d}/state.db --config {d}/everstate.toml",
-            d = dir.display()
-        );
-        desk.out.say(&format!("next: {serve}"));
+/// Three things to type.
+fn next(desk: &Desk, dir: &Path, kept: bool) {
+    let dev =
+        "everstate dev                  # a server of your own, durable in ./.everstate".to_owned();
+    let next = if kept {
+        let store = format!("--store sqlite:{}/state.db", dir.display());
+        [format!("everstate explain @/2.1 {store}"), format!("everstate audit verify {store}"), dev]
     } else {
-        desk.out.say("next: everstate dev                      # a server of your own, durable in ./.everstate");
+        [
+            dev,
+            "everstate run \"say hello\"      # a task for it".to_owned(),
+            "everstate demo --keep          # this again, and keep the log to look at".to_owned(),
+        ]
+    };
+    desk.out.say("");
+    for (n, command) in next.iter().enumerate() {
+        let name = if n == 0 { "next:" } else { "" };
+        desk.out.say(&format!("{name:<5} {command}"));
     }
-    desk.out.say("      everstate run \"say hello\"          # a task for it");
-    desk.out
-        .say("      everstate demo --keep              # this again, and keep the log to look at");
 }
 
 fn fresh_dir() -> Result<PathBuf, Fault> {

@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdin, stdout};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ValueEnum;
 use jiff::tz::TimeZone;
@@ -87,10 +88,17 @@ impl Out {
 
 fn put(to: &mut dyn Write, text: &str) {
     let wrote = writeln!(to, "{text}").and_then(|()| to.flush());
-    // Whoever read us has seen enough, as `head` does.
     if wrote.is_err_and(|it| it.kind() == ErrorKind::BrokenPipe) {
-        std::process::exit(0);
+        UNHEARD.store(true, Ordering::Relaxed);
     }
+}
+
+/// Whoever read us has seen enough, as `head` does. What is under way is still brought to its end and cleaned up.
+static UNHEARD: AtomicBool = AtomicBool::new(false);
+
+/// Is there no use in saying more?
+pub(crate) fn unheard() -> bool {
+    UNHEARD.load(Ordering::Relaxed)
 }
 
 /// The terminal's columns. `stty` asks the terminal behind stdin, which is as good as ours.

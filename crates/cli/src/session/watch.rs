@@ -70,6 +70,9 @@ pub(crate) async fn follow(
             for line in timeline.hear(&append) {
                 desk.out.say(&desk.out.look.line(&line));
             }
+            if crate::out::unheard() {
+                return Ok(timeline);
+            }
             let ended = matches!(append.events.last(), Some(Event::TurnEnded { .. }));
             if until_idle && ended {
                 return Ok(timeline);
