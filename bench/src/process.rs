@@ -46,24 +46,11 @@ pub(crate) fn load() -> String {
 
 /// Makes every flush of a process take a millisecond longer: a library to be preloaded.
 pub(crate) fn slow_flush(folder: &Path) -> PathBuf {
-    const SOURCE: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <time.h>
-static void pause_a_while(void) { struct timespec t = {0, 1000000}; nanosleep(&t, 0); }
-int fsync(int fd) {
-  static int (*real)(int); if (!real) real = dlsym(RTLD_NEXT, "fsync");
-  pause_a_while(); return real(fd);
-}
-int fdatasync(int fd) {
-  static int (*real)(int); if (!real) real = dlsym(RTLD_NEXT, "fdatasync");
-  pause_a_while(); return real(fd);
-}
-"#;
+    const SOURCE: &str = include_str!("process/slow_flush.c");
     let (source, library) = (folder.join("slow_flush.c"), folder.join("slow_flush.so"));
     fs::write(&source, SOURCE).unwrap();
     let mut gcc = Command::new("gcc");
-    gcc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
+    gcc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source);
     assert!(gcc.status().expect("gcc is there").success(), "the library does not build");
     library
 }
