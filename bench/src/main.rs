@@ -50,8 +50,10 @@ const PARTS: &[Part] = &[
     Part { name: "small", title: "Placing, and opening a session", run: small::run },
 ];
 
+type Errand = (&'static str, fn(&[String]));
+
 /// What this program does when it calls itself.
-const ERRANDS: &[(&str, fn(&[String]))] = &[
+const ERRANDS: &[Errand] = &[
     ("append", append::errand),
     ("fill", world::fill),
     ("in-flight", recovery::in_flight),

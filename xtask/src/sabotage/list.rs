@@ -40,10 +40,9 @@ pub(super) const FAULTS: &[Fault] = &[
             },
             Edit {
                 file: "crates/store/src/sqlite/writer.rs",
-                find: r#"        tx.commit()
+                find: r#"        tx.commit()?;
 "#,
-                replace: r#"        Ok(())
-"#,
+                replace: "",
             },
         ],
         tests: &["-p", "everstate-store"],
