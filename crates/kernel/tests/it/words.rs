@@ -275,3 +275,12 @@ fn json_stays_the_text_it_was() {
     assert_eq!(Json::of(&7).text(), "7");
     assert_eq!(Json::from(serde_json::json!([1])).text(), "[1]");
 }
+
+/// Rows lie on disk under their bucket: where a session lives never changes.
+#[test]
+fn a_session_keeps_its_bucket() {
+    let buckets: Vec<u16> = [0, 1, 1 << 64, u128::MAX, 0x0123_4567_89ab_cdef_0011_2233_4455_6677]
+        .map(|it| SessionId(it).bucket())
+        .into();
+    expect_test::expect!["[0, 485, 485, 0, 801]"].assert_eq(&format!("{buckets:?}"));
+}
