@@ -7,7 +7,7 @@ use everstate_kernel::delta::Finish;
 use everstate_kernel::effect::Effect;
 use everstate_kernel::event::{Append, End, Event, Try};
 use everstate_kernel::ids::{AttemptId, CallId, ItemId};
-use everstate_kernel::input::{Caller, Visible};
+use everstate_kernel::input::{Answer, Caller, Input, Visible};
 use everstate_kernel::item::{Body, Item, Outcome, OutputBody, Part, Status};
 use everstate_kernel::request::illegal;
 use everstate_kernel::state::CallState;
@@ -390,6 +390,19 @@ fn forks_start_nothing(world: &World) -> Result<(), String> {
         for (id, call) in &fork.live.calls {
             let clients = call.state == CallState::WithClient && call.runs == Runs::Client;
             ensure(clients, || format!("it inherited {id} as {:?}", call.state))?;
+        }
+        let names: BTreeSet<ItemId> = fork.transcript.entries.iter().map(|it| it.item.id).collect();
+        ensure(names.len() == fork.transcript.entries.len(), || "two items of one name".into())?;
+        let answers = fork.live.calls.keys().map(|call| Answer {
+            call: *call,
+            outcome: Outcome::Ok,
+            output: Vec::new(),
+        });
+        let answered = fork.decide(Input::Answer { answers: answers.collect() }, &[], 0);
+        for event in answered.map_err(|no| format!("its open calls cannot be answered: {no:?}"))? {
+            if let Event::ToolFinished { item, .. } = event {
+                ensure(!names.contains(&item), || format!("{item:?} was inherited"))?;
+            }
         }
         // With its open calls answered, what it would send is legal.
         let mut sent = fork.transcript.clone();

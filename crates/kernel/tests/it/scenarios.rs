@@ -679,3 +679,136 @@ fn a_parked_session_hears_nothing_until_it_is_unparked() {
         "#]],
     );
 }
+
+#[test]
+fn a_yes_may_come_while_the_session_sleeps() {
+    check(
+        "
+        user: pay, and ask
+        placed: eu-1
+        model: call pay, call ask
+        approve pay
+        approve pay
+        answer ask
+        crash
+        user: go on
+        ",
+        expect![[r#"
+              2 turn 1: user "pay, and ask"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call pay{} as 1/c1 | call ask{} as 1/c2
+              4 1/c1 wants a yes
+              4 turn 1 completed
+              5 1/c1 approved
+              - refused: CallNotOpen(CallId { turn: 1, n: 1 })
+              6 1/c2 ok: mine
+              7 owned, epoch 2
+              8 turn 2: user "go on"
+              8 1/c1 started
+            wants: tool 1/c1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_no_may_come_while_the_session_sleeps() {
+    check(
+        "
+        user: pay
+        placed: eu-1
+        model: call pay
+        deny pay
+        user: go on
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call pay{} as 1/c1
+              4 1/c1 wants a yes
+              4 turn 1 completed
+              5 1/c1 denied
+              5 1/c1 denied: Denied by a person. It was not run.
+              6 turn 2: user "go on"
+              6 step 1
+              6 attempt 2.1#1 first
+                would send: user "pay" | call pay{} as 1/c1 | result of 1/c1 denied "Denied by a person. It was not run." | user "go on"
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_failed_turn_that_was_visible_as_it_went_stays() {
+    check(
+        "
+        user: read, then fail
+        placed: eu-1
+        model: call read
+        returned read: red
+        placed: eu-1
+        fail: refused
+        user: again
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "read, then fail"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call read{} as 1/c1
+              4 1/c1 started
+              5 1/c1 ok: red
+              5 step 2
+              5 attempt 1.2#1 first
+              6 1.2#1 placed: eu-1
+              7 1.2#1 failed: refused
+              7 turn 1 failed: content_refused
+              8 turn 2: user "again"
+              8 step 1
+              8 attempt 2.1#1 first
+                would send: user "read, then fail" | call read{} as 1/c1 | result of 1/c1 ok "red" | user "again"
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn an_outcome_that_was_known_is_not_learned_again() {
+    check(
+        "
+        user: read and pay
+        placed: eu-1
+        model: call read, call pay, call book
+        returned read: red
+        returned read: redder
+        cancel
+        returned pay: paid
+        returned book: booked
+        returned book: booked
+        ",
+        expect![[r#"
+              2 turn 1: user "read and pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call read{} as 1/c1 | call pay{} as 1/c2 | call book{} as 1/c3
+              4 1/c1 started
+              4 1/c2 wants a yes
+              4 1/c3 started
+              5 1/c1 ok: red
+              - nothing follows
+              6 1/c2 cancelled: The turn ended before this call was run.
+              6 1/c3 unknown: The turn ended while this call was running: it may have taken effect.
+              6 turn 1 cancelled: asked
+              - nothing follows
+              7 1/c3 learned: ok
+              - nothing follows
+            wants: nothing
+        "#]],
+    );
+}
