@@ -679,3 +679,34 @@ fn a_parked_session_hears_nothing_until_it_is_unparked() {
         "#]],
     );
 }
+
+#[test]
+fn one_input_cannot_answer_an_approval_twice() {
+    check(
+        "
+        user: pay
+        placed: eu-1
+        model: call pay
+        user: yes and no; deny pay; approve pay
+        user: yes and yes; approve pay; approve pay
+        user: no; deny pay
+        ",
+        expect![[r#"
+              2 turn 1: user "pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call pay{} as 1/c1
+              4 1/c1 wants a yes
+              4 turn 1 completed
+              - refused: CallNotOpen(CallId { turn: 1, n: 1 })
+              - refused: CallNotOpen(CallId { turn: 1, n: 1 })
+              5 turn 2: user "no"
+              5 1/c1 denied
+              5 1/c1 denied: Denied by a person. It was not run.
+              5 step 1
+              5 attempt 2.1#1 first
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}
