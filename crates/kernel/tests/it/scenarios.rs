@@ -710,3 +710,34 @@ fn one_input_cannot_answer_an_approval_twice() {
         "#]],
     );
 }
+
+#[test]
+fn a_hedge_that_finds_no_place_leaves_the_other_tries() {
+    check(
+        "
+        terms hedge
+        user: hello
+        placed: eu-1 with others
+        wait 60
+        no offer
+        wait 60
+        wait 60
+        fail overloaded
+        placed: eu-2
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 attempt 1.1#2 hedge
+              5 1.1#2 not placed
+              - nothing follows
+              - nothing follows
+              6 1.1#1 failed: overloaded
+              6 attempt 1.1#3 fallback
+              7 1.1#3 placed: eu-2
+            wants: model 1.1#3, wake at 100001
+        "#]],
+    );
+}
