@@ -741,3 +741,42 @@ fn a_hedge_that_finds_no_place_leaves_the_other_tries() {
         "#]],
     );
 }
+
+#[test]
+fn time_in_which_nobody_had_the_session_is_not_work() {
+    check(
+        "
+        user: hello
+        placed: eu-1
+        later 60000
+        park
+        later 500000
+        unpark
+        placed: eu-1
+        later 500000
+        crash
+        placed: eu-1
+        wait 30000
+        wait 10000
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 parked: a test
+              5 unparked
+              5 1.1#1 lost
+              5 attempt 1.1#2 retry
+              6 1.1#2 placed: eu-1
+              7 owned, epoch 2
+              7 1.1#2 lost
+              7 attempt 1.1#3 retry
+              8 1.1#3 placed: eu-1
+              - nothing follows
+              9 1.1#3 dropped
+              9 turn 1 incomplete: work_time
+            wants: nothing
+        "#]],
+    );
+}
