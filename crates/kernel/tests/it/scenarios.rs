@@ -780,3 +780,31 @@ fn time_in_which_nobody_had_the_session_is_not_work() {
         "#]],
     );
 }
+
+#[test]
+fn a_call_that_was_cut_short_is_not_run_whatever_the_provider_says() {
+    check(
+        "
+        user: post it
+        placed: eu-1
+        model: call read, cut call post
+        user: well?
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "post it"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call read{} as 1/c1 | call post{} as 1/c2 (incomplete)
+              4 1/c1 cancelled: The turn ended before this call was run.
+              4 1/c2 cancelled: The turn ended before this call was run.
+              4 turn 1 incomplete: output_tokens
+              5 turn 2: user "well?"
+              5 step 1
+              5 attempt 2.1#1 first
+                would send: user "post it" | call read{} as 1/c1 | result of 1/c1 cancelled "The turn ended before this call was run." | user "well?"
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}
