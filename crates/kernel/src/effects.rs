@@ -45,10 +45,12 @@ impl Turn {
     /// When a second attempt is to be set beside a first that has said nothing.
     pub(crate) fn hedge_at(&self) -> Option<Millis> {
         let after = self.terms.limits.hedge_after_ms?;
-        let mut live = self.attempts.values();
-        let (Some(only), None) = (live.next(), live.next()) else { return None };
+        let mut live = self.attempts.iter();
+        let (Some((&no, only)), None) = (live.next(), live.next()) else { return None };
         let may = only.plan.as_ref().is_some_and(|it| it.others > 0)
             && !only.chosen
+            // One that was set beside it and came to nothing was enough: the tries that are left are for its failure.
+            && no == self.attempts_made
             && self.attempts_made < self.terms.limits.attempts_max;
         may.then(|| only.placed_at.saturating_add(after))
     }

@@ -75,11 +75,25 @@ pub fn redact(is_frame: bool, seq: Seq, body: &[u8], items: &BTreeSet<ItemId>) -
         return Some(serde_json::to_vec(&frame).expect("a frame has a JSON form"));
     }
     let mut append = Append::decode(seq, body).ok()?;
+    let closed: BTreeSet<CallId> =
+        append.events.iter().filter_map(|it| closed_by(it, items)).collect();
     let mut touched = false;
     for event in &mut append.events {
         touched |= redact_event(event, items);
+        // A denial's reason stands in the call's result, and goes with it.
+        if let Event::ApprovalAnswered(answer) = event
+            && closed.contains(&answer.call)
+        {
+            touched |= answer.reason.take().is_some();
+        }
     }
     touched.then(|| append.encode())
+}
+
+/// The call whose result this is, if the result is among the items.
+fn closed_by(event: &Event, items: &BTreeSet<ItemId>) -> Option<CallId> {
+    let Event::ToolFinished { call, item, .. } = event else { return None };
+    items.contains(item).then_some(*call)
 }
 
 fn redact_event(event: &mut Event, items: &BTreeSet<ItemId>) -> bool {

@@ -9,7 +9,11 @@ use crate::tool::Runs;
 
 impl Live {
     pub(crate) fn apply(&mut self, event: &Event, at: Millis) {
-        self.pass_time(at);
+        // Until somebody took it over, nobody had it, and nobody worked.
+        if !matches!(event, Event::Owned { .. }) {
+            self.pass_time(at);
+        }
+        self.last_at = self.last_at.max(at);
         match event {
             Event::Created { inheritance: Some(it), .. } => {
                 self.turn_no = it.turn_no;
@@ -145,8 +149,11 @@ impl Live {
 
     /// Are we or a provider at work, or only a person or a client?
     pub(crate) fn is_working(&self) -> bool {
-        self.turn.as_ref().is_some_and(|it| !it.attempts.is_empty() || it.retry_at.is_some())
-            || self.calls.values().any(|it| it.state == CallState::Started)
+        let waits_for_us = || {
+            self.turn.as_ref().is_some_and(|it| !it.attempts.is_empty() || it.retry_at.is_some())
+                || self.calls.values().any(|it| it.state == CallState::Started)
+        };
+        self.parked.is_none() && waits_for_us()
     }
 
     fn pass_time(&mut self, at: Millis) {
@@ -154,7 +161,6 @@ impl Live {
         if passed > 0 && self.is_working() {
             self.in_turn(|it| it.worked_ms = it.worked_ms.saturating_add(passed));
         }
-        self.last_at = self.last_at.max(at);
     }
 
     fn close_attempt(&mut self, id: AttemptId, cost: &Cost) -> Option<Attempt> {

@@ -88,8 +88,16 @@ impl Draft<'_> {
     pub(super) fn replied(&mut self, attempt: AttemptId, outputs: Vec<Output>, end: ReplyEnd) {
         let Some(plan) = self.live.attempt(attempt).and_then(|it| it.plan.as_ref()) else { return };
         let cost = Cost { usage: end.usage, micros: plan.price.cost(&end.usage) };
-        let finish = end.finish;
         let called = outputs.iter().any(|it| matches!(it.body, OutputBody::Call { .. }));
+        // Nobody would be told what became of a call that was cut short, and it would be asked for again: whatever
+        // the provider says, the answer is cut short with it.
+        let was_cut = outputs.iter().any(|it| {
+            it.status == Status::Incomplete && matches!(it.body, OutputBody::Call { .. })
+        });
+        let finish = match end.finish {
+            Finish::Stop if was_cut => Finish::Length,
+            finish => finish,
+        };
         let items = self.named_outputs(outputs);
         self.push(Event::Replied { attempt, items, end, cost });
         self.drop_others(attempt);

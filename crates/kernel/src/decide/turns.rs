@@ -82,6 +82,8 @@ impl Draft<'_> {
             self.close_answered(answer)?;
         }
         for approval in begin.approvals {
+            // The same input may have answered this call already.
+            self.expect_waiting(approval.call)?;
             self.answer_approval(approval);
         }
         let approved = self.live.calls.iter().filter(|(_, it)| it.state == CallState::Approved);

@@ -812,3 +812,132 @@ fn an_outcome_that_was_known_is_not_learned_again() {
         "#]],
     );
 }
+
+#[test]
+fn one_input_cannot_answer_an_approval_twice() {
+    check(
+        "
+        user: pay
+        placed: eu-1
+        model: call pay
+        user: yes and no; deny pay; approve pay
+        user: yes and yes; approve pay; approve pay
+        user: no; deny pay
+        ",
+        expect![[r#"
+              2 turn 1: user "pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call pay{} as 1/c1
+              4 1/c1 wants a yes
+              4 turn 1 completed
+              - refused: CallNotOpen(CallId { turn: 1, n: 1 })
+              - refused: CallNotOpen(CallId { turn: 1, n: 1 })
+              5 turn 2: user "no"
+              5 1/c1 denied
+              5 1/c1 denied: Denied by a person. It was not run.
+              5 step 1
+              5 attempt 2.1#1 first
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_hedge_that_finds_no_place_leaves_the_other_tries() {
+    check(
+        "
+        terms hedge
+        user: hello
+        placed: eu-1 with others
+        wait 60
+        no offer
+        wait 60
+        wait 60
+        fail overloaded
+        placed: eu-2
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 attempt 1.1#2 hedge
+              5 1.1#2 not placed
+              - nothing follows
+              - nothing follows
+              6 1.1#1 failed: overloaded
+              6 attempt 1.1#3 fallback
+              7 1.1#3 placed: eu-2
+            wants: model 1.1#3, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn time_in_which_nobody_had_the_session_is_not_work() {
+    check(
+        "
+        user: hello
+        placed: eu-1
+        later 60000
+        park
+        later 500000
+        unpark
+        placed: eu-1
+        later 500000
+        crash
+        placed: eu-1
+        wait 30000
+        wait 10000
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 parked: a test
+              5 unparked
+              5 1.1#1 lost
+              5 attempt 1.1#2 retry
+              6 1.1#2 placed: eu-1
+              7 owned, epoch 2
+              7 1.1#2 lost
+              7 attempt 1.1#3 retry
+              8 1.1#3 placed: eu-1
+              - nothing follows
+              9 1.1#3 dropped
+              9 turn 1 incomplete: work_time
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn a_call_that_was_cut_short_is_not_run_whatever_the_provider_says() {
+    check(
+        "
+        user: post it
+        placed: eu-1
+        model: call read, cut call post
+        user: well?
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "post it"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call read{} as 1/c1 | call post{} as 1/c2 (incomplete)
+              4 1/c1 cancelled: The turn ended before this call was run.
+              4 1/c2 cancelled: The turn ended before this call was run.
+              4 turn 1 incomplete: output_tokens
+              5 turn 2: user "well?"
+              5 step 1
+              5 attempt 2.1#1 first
+                would send: user "post it" | call read{} as 1/c1 | result of 1/c1 cancelled "The turn ended before this call was run." | user "well?"
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use everstate_kernel::delta::{Delta, Fold, Frame, Opening};
 use everstate_kernel::erase::redact;
+use everstate_kernel::event::{Append, Event};
 use everstate_kernel::ids::{
     Address, AttemptId, BUCKETS, CallId, ItemId, SessionId, base32, from_base32,
 };
-use everstate_kernel::item::{Output, OutputBody, Part, Sealed, Status};
+use everstate_kernel::input::Approval;
+use everstate_kernel::item::{Outcome, Output, OutputBody, Part, Sealed, Status};
 use everstate_kernel::json::Json;
 use everstate_kernel::money::{Price, Usage};
 use everstate_kernel::offer::{Offer, Scope};
@@ -261,6 +263,22 @@ fn a_frame_of_a_turn_that_loses_an_item_loses_its_content() {
     let left_frame: Frame = serde_json::from_slice(&left).unwrap();
     assert_eq!(left_frame, Frame { attempt, deltas: Vec::new() });
     assert_eq!(redact(true, 1, &left, &gone(2)), None, "there is nothing left to take");
+}
+
+#[test]
+fn the_reason_of_a_denial_goes_with_the_result_that_tells_it() {
+    let (call, item) = (CallId { turn: 1, n: 1 }, ItemId { turn: 2, idx: 1 });
+    let reason = Some("swordfish".to_owned());
+    let answer = Approval { call, approve: false, by: "dana".into(), reason };
+    let output = vec![Part::text("Denied by a person: swordfish. It was not run.")];
+    let events = vec![
+        Event::ApprovalAnswered(answer),
+        Event::ToolFinished { call, item, outcome: Outcome::Denied, output },
+    ];
+    let body = Append { seq: 1, at: 1, events }.encode();
+    let left = redact(false, 1, &body, &BTreeSet::from([item])).unwrap();
+    assert!(!String::from_utf8_lossy(&left).contains("swordfish"));
+    assert_eq!(redact(false, 1, &body, &BTreeSet::from([ItemId { turn: 2, idx: 2 }])), None);
 }
 
 #[test]

@@ -161,6 +161,8 @@ impl Play {
                 self.now += rest.parse::<u64>().unwrap();
                 self.feed(Input::Tick);
             }
+            // Nobody is there to look at the clock.
+            "later" => self.now += rest.parse::<u64>().unwrap(),
             "compact" => {
                 let through = item_id(rest);
                 self.feed(Input::Compact { summary: vec![Part::text("in short")], through });
@@ -220,7 +222,7 @@ impl Play {
         self.feed(Input::Begin(Begin { items, answers, approvals, terms, when_busy }));
     }
 
-    /// `hello`, `call a, broken call b`, `#2: hello`
+    /// `hello`, `call a, broken call b, cut call c`, `#2: hello`
     fn model(&mut self, rest: &str) {
         let (attempt, said) = match rest.strip_prefix('#').and_then(|it| it.split_once(": ")) {
             Some((n, said)) => (self.numbered(n), said),
@@ -228,8 +230,10 @@ impl Play {
         };
         let output = |said: &str| match said.split_once("call ") {
             Some((how, name)) => {
-                let arguments = if how.is_empty() { "{}" } else { "{" };
-                output(OutputBody::Call { name: name.into(), arguments: arguments.into() })
+                let arguments = if how == "broken " { "{" } else { "{}" };
+                let call = OutputBody::Call { name: name.into(), arguments: arguments.into() };
+                let status = if how == "cut " { Status::Incomplete } else { Status::Completed };
+                Output { status, ..output(call) }
             }
             None => text(said),
         };
