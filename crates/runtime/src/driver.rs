@@ -231,7 +231,6 @@ impl Driver {
         self.host
             .hub
             .tell(self.session, append.seq - 1, || News::Told(Told::Append(Arc::clone(&append))));
-        self.snapshot_sometimes();
         Ok(Fed { seq: append.seq, events: append.events.clone() })
     }
 
@@ -296,19 +295,17 @@ impl Driver {
             && self.state.live.turn.as_ref().is_none_or(|it| it.terms.caller == Caller::Detached)
     }
 
-    fn snapshot_sometimes(&mut self) {
+    /// The driver waits for it: one that came after an erasure would bring back what was erased.
+    async fn snapshot_sometimes(&mut self) {
         let enough = self.host.settings.snapshot_appends;
         let half = self.state.transcript.entries.len() as u64 / 2;
         if self.since_snapshot < enough.max(half) {
             return;
         }
         self.since_snapshot = 0;
-        let (log, session) = (Arc::clone(&self.host.ports.log), self.session);
-        let (head, state) = (self.head, Arc::clone(&self.state));
-        self.host.spawn(async move {
-            if let Err(down) = keep::snapshot(&*log, session, head, &state).await {
-                tracing::debug!(%session, %down, "no snapshot; the log is read instead");
-            }
-        });
+        let (log, session) = (&*self.host.ports.log, self.session);
+        if let Err(down) = keep::snapshot(log, session, self.head, &self.state).await {
+            tracing::debug!(%session, %down, "no snapshot; the log is read instead");
+        }
     }
 }

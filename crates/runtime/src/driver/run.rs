@@ -25,6 +25,7 @@ impl Driver {
     /// `false` when nothing is left to do.
     pub(super) async fn round(&mut self) -> Result<bool, Leave> {
         self.reconcile().await?;
+        self.snapshot_sometimes().await;
         let effects = self.state.effects();
         let wake = keep::wake(&effects);
         if self.may_leave(&effects, wake) && self.mailbox.is_empty() {

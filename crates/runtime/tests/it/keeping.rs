@@ -119,6 +119,27 @@ fn erased_contents_are_gone_from_the_log() {
 }
 
 #[test]
+fn no_snapshot_brings_back_what_was_erased() {
+    let world = World::new();
+    world.run(async {
+        let settings = HostSettings { snapshot_appends: 2, ..HostSettings::default() };
+        let host = world.host(1, settings);
+        host.start().await.unwrap();
+        world.disk.stored().faults.snapshot_ms = 500;
+        world.outside.says(text(&["my secret is", " swordfish"]));
+        say(&host, terms()).await.unwrap();
+        while !world.disk.story(SESSION).contains("turn_ended") {
+            world.clock.pause(10).await;
+        }
+        host.erase(SESSION, vec![ItemId { turn: 1, idx: 1 }]).await.unwrap();
+        world.clock.pause(5_000).await;
+        let snapshot = world.disk.stored().sessions[&SESSION].snapshot.clone();
+        let body = snapshot.map_or(Bytes::new(), |it| it.1);
+        assert!(!String::from_utf8_lossy(&body).contains("swordfish"));
+    });
+}
+
+#[test]
 fn a_log_of_a_later_release_is_left_alone_and_its_neighbours_live_on() {
     let world = World::new();
     world.run(async {

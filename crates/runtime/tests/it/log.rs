@@ -58,6 +58,10 @@ pub(crate) struct Faults {
     pub(crate) is_down: bool,
     /// Only rewriting fails.
     pub(crate) cannot_erase: bool,
+    /// Only this session cannot be read.
+    pub(crate) damaged: Option<SessionId>,
+    /// How long a snapshot takes to get here.
+    pub(crate) snapshot_ms: u64,
     /// Of a hundred calls so many fail.
     pub(crate) down_percent: u64,
     /// Before the row lands, and between that and the acknowledgement.
@@ -194,6 +198,9 @@ impl Log for HostLog {
         self.check().await?;
         let mut stored = self.disk.stored();
         stored.n_reads += 1;
+        if stored.faults.damaged == Some(session) {
+            return Err(Down("it cannot be opened".to_owned()));
+        }
         let rows = stored.sessions.get(&session).map(|it| it.rows.as_slice()).unwrap_or_default();
         Ok(rows.iter().filter(|it| it.seq > after).take(limit).cloned().collect())
     }
@@ -275,6 +282,8 @@ impl Log for HostLog {
 
     async fn put_snapshot(&self, session: SessionId, at: Head, body: Bytes) -> Result<(), Down> {
         self.check().await?;
+        let pause = self.disk.stored().faults.snapshot_ms;
+        self.disk.clock.pause(pause).await;
         if let Some(rows) = self.disk.stored().sessions.get_mut(&session) {
             rows.snapshot = Some((at, body));
         }

@@ -109,6 +109,8 @@ impl Sim {
         let mut stored = self.world.disk.stored();
         stored.faults = Faults {
             cannot_erase: false,
+            damaged: None,
+            snapshot_ms: 0,
             rng: Rng::new(seed + 77),
             is_down: false,
             down_percent: if is_faulty { seed % 4 * 2 } else { 0 },
