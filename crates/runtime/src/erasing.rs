@@ -1,16 +1,22 @@
 //! Erasing that outlives us: what is to go is written down first, so that the start after a crash finishes it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use everstate_kernel::ids::{ItemId, SessionId};
+use everstate_kernel::ids::{ItemId, Millis, SessionId};
+use everstate_kernel::state::Rejection;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::host::{Fed, FeedError, Host, closed};
+use crate::host::{Fed, FeedError, Host, Inner, closed};
 use crate::ports::{Down, Put, PutError};
 use crate::table::Mail;
 
 const KIND: &str = "erasing";
 const PAGE: usize = 256;
+/// The pause before an erasure that could not be finished is tried again; it doubles.
+const AGAIN_MS: Millis = 1_000;
+const AGAIN_MAX_MS: Millis = 60_000;
 
 /// An erasure that was asked for and is not known to be done.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,44 +36,34 @@ impl Host {
         let id = format!("{session}.{}.{}", first.turn, first.idx);
         let pending = Pending { session, items };
         self.note(&id, &pending).await?;
-        self.carry_out(&id, pending).await
+        let done = self.inner.carry_out(&pending).await;
+        // Refused is settled too: whoever asked knows that nothing was begun.
+        if !matches!(done, Err(FeedError::Down(_) | FeedError::Draining)) {
+            self.inner.forget(&id).await?;
+        }
+        done
     }
 
     /// Finishes what an earlier process began.
     pub(crate) async fn finish_erasures(&self) -> Result<(), Down> {
+        let mut before = None;
         loop {
-            let found = self.inner.ports.registry.documents("", KIND, None, PAGE).await?;
+            let found = self.inner.ports.registry.documents("", KIND, before, PAGE).await?;
             let n_found = found.len();
+            before = found.last().map(|it| (it.created_at, it.id.clone()));
             for document in found {
-                let pending = serde_json::from_slice(&document.body).map_err(|err| {
+                let pending: Pending = serde_json::from_slice(&document.body).map_err(|err| {
                     Down(format!("the registry's document {KIND}/{} is broken: {err}", document.id))
                 })?;
-                match self.carry_out(&document.id, pending).await {
-                    Err(FeedError::Down(down)) => return Err(down),
-                    Ok(_)
-                    | Err(
-                        FeedError::Rejected(_)
-                        | FeedError::NotFound
-                        | FeedError::Seen(_)
-                        | FeedError::Draining,
-                    ) => (),
+                if !self.inner.finish(&document.id, &pending).await? {
+                    let (inner, id) = (Arc::clone(&self.inner), document.id);
+                    self.inner.spawn(async move { inner.finish_later(&id, &pending).await });
                 }
             }
             if n_found < PAGE {
                 return Ok(());
             }
         }
-    }
-
-    async fn carry_out(&self, id: &str, pending: Pending) -> Result<Fed, FeedError> {
-        let (reply, answer) = oneshot::channel();
-        self.inner.send(pending.session, Mail::Erase { items: pending.items, reply });
-        let done = answer.await.unwrap_or_else(|_| Err(FeedError::Down(closed())));
-        // Refused is settled too: there is nothing to finish.
-        if !matches!(done, Err(FeedError::Down(_))) {
-            self.inner.ports.registry.remove("", KIND, id).await?;
-        }
-        done
     }
 
     async fn note(&self, id: &str, pending: &Pending) -> Result<(), Down> {
@@ -85,5 +81,45 @@ impl Host {
             Ok(_) | Err(PutError::Conflict(_)) => Ok(()),
             Err(PutError::Down(down)) => Err(down),
         }
+    }
+}
+
+impl Inner {
+    async fn carry_out(self: &Arc<Inner>, pending: &Pending) -> Result<Fed, FeedError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(pending.session, Mail::Erase { items: pending.items.clone(), reply });
+        answer.await.unwrap_or_else(|_| Err(FeedError::Down(closed())))
+    }
+
+    /// `false` if its time has not come: the session is busy, or cannot be rewritten now.
+    async fn finish(self: &Arc<Inner>, id: &str, pending: &Pending) -> Result<bool, Down> {
+        match self.carry_out(pending).await {
+            Err(
+                FeedError::Rejected(Rejection::Busy { .. } | Rejection::Parked(_))
+                | FeedError::Down(_)
+                | FeedError::Draining,
+            ) => Ok(false),
+            // Refused for good is settled too: there is nothing to finish.
+            Ok(_) | Err(FeedError::Rejected(_) | FeedError::NotFound | FeedError::Seen(_)) => {
+                self.forget(id).await.map(|()| true)
+            }
+        }
+    }
+
+    async fn finish_later(self: &Arc<Inner>, id: &str, pending: &Pending) {
+        let clock = &self.ports.clock;
+        let mut pause = AGAIN_MS;
+        loop {
+            tracing::warn!(session = %pending.session, "what is to be erased is still there; tried again");
+            clock.sleep_until(clock.now() + pause).await;
+            pause = (pause * 2).min(AGAIN_MAX_MS);
+            if let Ok(true) = self.finish(id, pending).await {
+                return;
+            }
+        }
+    }
+
+    async fn forget(&self, id: &str) -> Result<(), Down> {
+        self.ports.registry.remove("", KIND, id).await
     }
 }

@@ -188,15 +188,22 @@ impl Driver {
 
     /// The fact first, then the contents. Asked again, it finishes what was begun.
     async fn erase(&mut self, items: Vec<ItemId>) -> Result<Fed, Trouble> {
-        let fed = self.take(vec![Input::Erase { items }], None, Vec::new()).await?;
+        let is_decided = {
+            let find = |it: &ItemId| self.state.transcript.find(*it);
+            items.iter().all(|it| find(it).is_some_and(|it| it.body == Body::Erased))
+        };
+        // What is left to do then is to rewrite the log, and a turn that began since does not mind.
+        let fed = match is_decided {
+            true => Fed { seq: self.head.seq, events: Vec::new() },
+            false => self.take(vec![Input::Erase { items }], None, Vec::new()).await?,
+        };
         let told = fed.events.iter().flat_map(|it| match it {
             Event::ItemErased { items } => items.as_slice(),
             _ => &[],
         });
-        let erased = self.state.transcript.entries.iter().filter_map(|it| match it.item.body {
-            Body::Erased => Some(it.item.id),
-            _ => None,
-        });
+        let transcript = &self.state.transcript;
+        let all = transcript.entries.iter().map(|it| &it.item).chain(&transcript.waiting);
+        let erased = all.filter(|it| it.body == Body::Erased).map(|it| it.id);
         let gone: BTreeSet<ItemId> = erased.chain(told.copied()).collect();
         let redact =
             move |kind, seq, body: &[u8]| erase::redact(kind == RowKind::Frame, seq, body, &gone);

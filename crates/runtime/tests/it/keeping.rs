@@ -6,7 +6,7 @@ use everstate_kernel::input::{Calls, Input, TurnTerms};
 use everstate_kernel::item::Body;
 use everstate_kernel::state::Rejection;
 use everstate_runtime::host::{Feed, FeedError};
-use everstate_runtime::ports::{Clock as _, Log as _, NewRow, RowKind};
+use everstate_runtime::ports::{Clock as _, Log as _, NewRow, Put, Registry as _, RowKind};
 use everstate_runtime::settings::HostSettings;
 
 use crate::world::{SESSION, World, begin, calls, create, say, terms, text};
@@ -136,6 +136,74 @@ fn no_snapshot_brings_back_what_was_erased() {
         let snapshot = world.disk.stored().sessions[&SESSION].snapshot.clone();
         let body = snapshot.map_or(Bytes::new(), |it| it.1);
         assert!(!String::from_utf8_lossy(&body).contains("swordfish"));
+    });
+}
+
+#[test]
+fn an_erasure_that_was_decided_is_finished_beside_a_running_turn() {
+    let world = World::new();
+    world.run(async {
+        let host = world.started(1).await;
+        world.outside.says(text(&["my secret is", " swordfish"]));
+        say(&host, terms()).await.unwrap();
+        world.quiet(&host).await;
+        world.disk.stored().faults.cannot_erase = true;
+        assert!(host.erase(SESSION, vec![ItemId { turn: 1, idx: 1 }]).await.is_err());
+        world.disk.stored().faults.cannot_erase = false;
+        world.outside.says(calls(&["book"]));
+        world.outside.tool("book", 60_000, everstate_kernel::item::Outcome::Ok);
+        host.feed(SESSION, vec![begin(terms())], Feed::default()).await.unwrap();
+        world.clock.pause(1_000).await;
+        drop(host);
+        let host = world.started(2).await;
+        assert!(host.look(SESSION).await.unwrap().live.turn.is_some(), "it runs");
+        let has = |row: &everstate_runtime::ports::Row| {
+            String::from_utf8_lossy(&row.body).contains("swordfish")
+        };
+        assert!(!world.disk.rows(SESSION).iter().any(has));
+        assert!(!world.disk.stored().documents.keys().any(|it| it.1 == "erasing"), "it is done");
+        world.quiet(&host).await;
+        assert!(world.disk.story(SESSION).ends_with("turn_ended\n"));
+    });
+}
+
+#[test]
+fn an_erasure_that_was_noted_outlasts_a_running_turn_and_a_store_that_is_down() {
+    let world = World::new();
+    world.run(async {
+        let host = world.started(1).await;
+        world.outside.says(text(&["my secret is", " swordfish"]));
+        say(&host, terms()).await.unwrap();
+        world.quiet(&host).await;
+        // It was noted and not decided when the power failed, and the session was put to work first.
+        let note = serde_json::json!({ "session": SESSION, "items": [{ "turn": 1, "idx": 1 }] });
+        let put = Put {
+            project: String::new(),
+            kind: "erasing".to_owned(),
+            id: "it".to_owned(),
+            expect: None,
+            body: Bytes::from(note.to_string()),
+            now: world.clock.now(),
+            expires_at: None,
+        };
+        world.disk.of(1).put(put).await.unwrap();
+        world.outside.says(calls(&["book"]));
+        world.outside.tool("book", 60_000, everstate_kernel::item::Outcome::Ok);
+        host.feed(SESSION, vec![begin(terms())], Feed::default()).await.unwrap();
+        world.clock.pause(1_000).await;
+        drop(host);
+        let host = world.started(2).await;
+        world.quiet(&host).await;
+        world.disk.stored().faults.cannot_erase = true;
+        world.clock.pause(200_000).await;
+        assert!(world.disk.stored().documents.keys().any(|it| it.1 == "erasing"));
+        world.disk.stored().faults.cannot_erase = false;
+        world.clock.pause(200_000).await;
+        assert!(!world.disk.stored().documents.keys().any(|it| it.1 == "erasing"));
+        let has = |row: &everstate_runtime::ports::Row| {
+            String::from_utf8_lossy(&row.body).contains("swordfish")
+        };
+        assert!(!world.disk.rows(SESSION).iter().any(has));
     });
 }
 
