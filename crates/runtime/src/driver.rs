@@ -139,10 +139,13 @@ pub(crate) async fn drive(
 impl Driver {
     async fn live(&mut self, is_new: bool) -> Leave {
         if is_new && self.head.seq == 0 {
-            match self.load().await {
-                Ok(()) => (),
-                Err(LoadError::Down(down)) => return Leave::Unable(FeedError::Down(down)),
-                Err(LoadError::Broken(reason)) => return Leave::Park(reason),
+            let leave = match self.load().await {
+                Ok(()) => None,
+                Err(LoadError::Down(down)) => Some(Leave::Unable(FeedError::Down(down))),
+                Err(LoadError::Broken(reason)) => Some(Leave::Park(reason)),
+            };
+            if let Some(leave) = leave {
+                return if self.delete_unread().await { Leave::Deleted } else { leave };
             }
         }
         match self.own().await {

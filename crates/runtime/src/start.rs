@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures_util::stream::{self, TryStreamExt};
+use everstate_kernel::ids::{Millis, SessionId};
+use futures_util::stream::{self, StreamExt};
 use tokio::sync::oneshot;
 
 use crate::host::{Host, Inner, closed};
@@ -13,10 +14,13 @@ use crate::table::Mail;
 use crate::timers;
 
 const PAGE: usize = 1024;
+/// The pause before a session that could not be taken over is tried again; it doubles.
+const AGAIN_MS: Millis = 250;
+const AGAIN_MAX_MS: Millis = 60_000;
 
 impl Host {
-    /// Takes a new epoch, adopts every session that wants work, and runs the timers. Sessions that want nothing are
-    /// adopted when they are first touched. Inputs can be fed while this goes on, from the moment the epoch is known.
+    /// Takes a new epoch, adopts every session that wants work, and runs the timers. Those that cannot be read now are
+    /// tried again later; those that want nothing are adopted when they are first touched. Inputs can be fed while this goes on, from the moment the epoch is known.
     pub async fn start(&self) -> Result<(), Down> {
         let inner = &self.inner;
         // Called again after a failure, it goes on where it was.
@@ -30,13 +34,14 @@ impl Host {
             let ready = inner.ports.log.ready(after, PAGE).await?;
             after = ready.last().copied();
             let n_ready = ready.len();
-            stream::iter(ready.into_iter().map(Ok))
-                .try_for_each_concurrent(inner.settings.adopt_at_once, |session| async move {
-                    let (reply, answer) = oneshot::channel();
-                    inner.send(session, Mail::Adopt { reply });
-                    answer.await.unwrap_or_else(|_| Err(closed()))
+            stream::iter(ready)
+                .for_each_concurrent(inner.settings.adopt_at_once, |session| async move {
+                    if let Err(down) = adopt(inner, session).await {
+                        tracing::warn!(%session, %down, "cannot be taken over now; tried again");
+                        inner.spawn(adopt_later(Arc::clone(inner), session));
+                    }
                 })
-                .await?;
+                .await;
             if n_ready < PAGE {
                 return self.finish_erasures().await;
             }
@@ -46,6 +51,26 @@ impl Host {
     /// Of this process; 0 before it has started.
     pub fn epoch(&self) -> u64 {
         self.inner.epoch.load(Ordering::SeqCst)
+    }
+}
+
+async fn adopt(inner: &Arc<Inner>, session: SessionId) -> Result<(), Down> {
+    let (reply, answer) = oneshot::channel();
+    inner.send(session, Mail::Adopt { reply });
+    answer.await.unwrap_or_else(|_| Err(closed()))
+}
+
+/// A session that cannot be read, for a while or for good, is no reason for its neighbours to wait.
+async fn adopt_later(inner: Arc<Inner>, session: SessionId) {
+    let clock = Arc::clone(&inner.ports.clock);
+    let mut pause = AGAIN_MS;
+    loop {
+        clock.sleep_until(clock.now() + pause).await;
+        match adopt(&inner, session).await {
+            Ok(()) => return,
+            Err(down) => tracing::warn!(%session, %down, "still cannot be taken over"),
+        }
+        pause = (pause * 2).min(AGAIN_MAX_MS);
     }
 }
 

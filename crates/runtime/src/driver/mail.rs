@@ -211,6 +211,26 @@ impl Driver {
         Ok(fed)
     }
 
+    /// A session that cannot be read can still be deleted. `true` if that was asked for, and is done.
+    pub(super) async fn delete_unread(&mut self) -> bool {
+        let mut others = Vec::new();
+        while let Ok(mail) = self.mailbox.try_recv() {
+            let Mail::Delete { reply } = mail else {
+                others.push(mail);
+                continue;
+            };
+            let deleted = self.delete().await;
+            let is_done = deleted.is_ok();
+            reply.send(deleted).ok();
+            if is_done {
+                others.into_iter().for_each(|it| drop(self.slot.mail.send(it)));
+                return true;
+            }
+        }
+        others.into_iter().for_each(|it| drop(self.slot.mail.send(it)));
+        false
+    }
+
     async fn delete(&mut self) -> Result<(), Down> {
         self.running.clear();
         self.host.ports.log.delete(self.session).await?;

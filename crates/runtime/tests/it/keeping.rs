@@ -208,6 +208,40 @@ fn an_erasure_that_was_noted_outlasts_a_running_turn_and_a_store_that_is_down() 
 }
 
 #[test]
+fn a_session_that_cannot_be_read_keeps_no_host_from_starting_and_can_be_deleted() {
+    let world = World::new();
+    world.run(async {
+        let (other, host) = (SessionId(8), world.started(1).await);
+        for session in [SESSION, other] {
+            world.outside.says(calls(&["book"]));
+            world.outside.tool("book", 60_000, everstate_kernel::item::Outcome::Ok);
+            let inputs = vec![create(session), begin(terms())];
+            host.feed(session, inputs, Feed::default()).await.unwrap();
+            world.clock.pause(1_000).await;
+        }
+        drop(host);
+        world.disk.stored().faults.damaged = Some(SESSION);
+        let host = world.host(2, HostSettings::default());
+        host.start().await.unwrap();
+        world.clock.pause(100_000).await;
+        assert!(world.disk.story(other).ends_with("turn_ended\n"));
+
+        // When it can be read again, it goes on by itself.
+        world.disk.stored().faults.damaged = None;
+        world.clock.pause(300_000).await;
+        assert!(world.disk.story(SESSION).ends_with("turn_ended\n"));
+
+        world.disk.stored().faults.damaged = Some(SESSION);
+        drop(host);
+        let host = world.started(3).await;
+        let looked = host.look(SESSION).await;
+        assert!(matches!(looked, Err(FeedError::Down(_))), "{looked:?}");
+        host.delete(SESSION).await.unwrap();
+        assert!(world.disk.rows(SESSION).is_empty());
+    });
+}
+
+#[test]
 fn a_log_of_a_later_release_is_left_alone_and_its_neighbours_live_on() {
     let world = World::new();
     world.run(async {
