@@ -55,11 +55,13 @@ impl Upkeep {
         Upkeep { log, now, path }
     }
 
-    /// All of it, one after the other. Safe at any time; a failure leaves the rest for the next time.
+    /// All of it, one after the other, whatever becomes of the others. Safe at any time; what fails is done the next
+    /// time.
     pub async fn run(&self) -> Result<(), Down> {
-        self.log.done(Change::RemoveExpired { now: (self.now)() }, None).await?;
-        self.collect_blobs(GRACE).await?;
-        self.flush_erasures().await
+        let destroyed = self.flush_erasures().await;
+        let expired = self.log.done(Change::RemoveExpired { now: (self.now)() }, None).await;
+        let collected = self.collect_blobs(GRACE).await.map(drop);
+        destroyed.and(expired).and(collected)
     }
 
     /// Destroys the data keys of what was erased or deleted. After it, nothing of that is in any file.

@@ -30,12 +30,9 @@ impl Clock for Hands {
     }
 }
 
-#[tokio::test]
-async fn what_was_erased_is_destroyed_within_the_hour() {
-    let store = open("memory:", Settings::default()).await.expect("in memory");
-    let session = SessionId(7);
-    let row = NewRow {
-        session,
+fn first_row() -> NewRow {
+    NewRow {
+        session: SessionId(7),
         seq: 1,
         kind: RowKind::Events,
         at: 1,
@@ -44,8 +41,14 @@ async fn what_was_erased_is_destroyed_within_the_hour() {
         key: None,
         consumed: Vec::new(),
         projection: None,
-    };
-    store.log.append(row).await.expect("it lands");
+    }
+}
+
+#[tokio::test]
+async fn what_was_erased_is_destroyed_within_the_hour() {
+    let store = open("memory:", Settings::default()).await.expect("in memory");
+    let session = SessionId(7);
+    store.log.append(first_row()).await.expect("it lands");
     let shelf = Arc::clone(&store.upkeep.log.shelf);
     let old = shelf.data_key(session).await.expect("in memory").expect("it has one");
     store.log.erase(session, Box::new(|_, _, _| Some(Vec::new()))).await.expect("in memory");
@@ -65,4 +68,22 @@ async fn what_was_erased_is_destroyed_within_the_hour() {
     drop(store);
     hands.moved.notify_one();
     task.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn keys_are_destroyed_also_when_blobs_cannot_be_collected() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let store = open(&format!("sqlite:{}", path.display()), Settings::default()).await;
+    let store = store.expect("a fresh store");
+    store.log.append(first_row()).await.expect("it lands");
+    store.log.delete(SessionId(7)).await.expect("it is there");
+    // A name that the blob store cannot read.
+    let odd = std::ffi::OsStr::from_bytes(b"odd\xff");
+    std::fs::write(path.with_extension("blobs").join(odd), "?").expect("a file");
+    let run = store.upkeep.run().await;
+    assert!(run.is_err(), "{run:?}");
+    assert_eq!(store.upkeep.log.shelf.doomed().await, Ok(vec![]));
 }
