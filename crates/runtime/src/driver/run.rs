@@ -77,17 +77,17 @@ impl Driver {
         let live = &self.state.live;
         self.letters.retain(|attempt, _| live.attempt(*attempt).is_some());
         self.shown.retain(|attempt, _| live.attempt(*attempt).is_some());
-        if self.is_holding_back() {
-            return Ok(());
-        }
+        let holds_back = self.is_holding_back();
         for effect in wanted {
             if self.running.contains_key(&effect) {
                 continue;
             }
             match effect {
-                Effect::Model(attempt) => self.start_model(attempt),
+                Effect::Model(attempt) if !holds_back => self.start_model(attempt),
+                // Also in a shutdown: the log says that it has started, and the next owner could not tell that it
+                // has not.
                 Effect::Tool(call) => self.start_tool(call)?,
-                Effect::Place(_) | Effect::Wake(_) => (),
+                Effect::Model(_) | Effect::Place(_) | Effect::Wake(_) => (),
             }
         }
         Ok(())

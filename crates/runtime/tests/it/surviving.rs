@@ -240,6 +240,24 @@ fn a_shutdown_lets_callers_finish_and_leaves_the_rest() {
 }
 
 #[test]
+fn what_is_said_to_have_started_is_started_also_during_a_shutdown() {
+    let world = World::new();
+    world.run(async {
+        let host = world.started(1).await;
+        world.outside.says(calls(&["pay"]));
+        say(&host, terms()).await.unwrap();
+        world.clock.pause(8).await;
+        host.drain().await;
+        drop(host);
+        let host = world.started(2).await;
+        world.quiet(&host).await;
+        let is_paid = |it: &Event| matches!(it, Event::ToolFinished { outcome: Outcome::Ok, .. });
+        assert!(world.disk.has(SESSION, is_paid), "{}", world.disk.story(SESSION));
+        assert_eq!(world.outside.acts.lock().unwrap().ran.len(), 1);
+    });
+}
+
+#[test]
 fn a_shutdown_does_not_wait_for_ever() {
     let world = World::new();
     world.run(async {
