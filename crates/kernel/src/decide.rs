@@ -156,7 +156,7 @@ impl Draft<'_> {
                 return Err(Rejection::CallsOpen(vec![*call]));
             }
         }
-        let items = crate::erase::closure(transcript, &items);
+        let items = crate::erase::closure(transcript, &self.live.learned, &items);
         self.push(Event::ItemErased { items });
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Erasing: what has to go with an item, and what is left of a fact when its contents are gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::delta::Frame;
 use crate::event::{Append, Event};
@@ -13,9 +13,13 @@ pub(crate) fn erased(item: &Item) -> Item {
     Item { id: item.id, body: Body::Erased, status: item.status, provider_id: None, extra: None }
 }
 
-/// Everything that has to go when `asked` goes: calls and results go together, a call or message takes along the
-/// reasoning that led to it, and a summary goes with anything it stands for.
-pub(crate) fn closure(transcript: &Transcript, asked: &[ItemId]) -> Vec<ItemId> {
+/// Everything that has to go when `asked` goes: calls and results go together, with the note of what was `learned` of
+/// the call; a call or message takes along the reasoning that led to it, and a summary goes with anything it stands for.
+pub(crate) fn closure(
+    transcript: &Transcript,
+    learned: &BTreeMap<CallId, ItemId>,
+    asked: &[ItemId],
+) -> Vec<ItemId> {
     let items: Vec<&Item> = transcript
         .entries
         .iter()
@@ -30,6 +34,7 @@ pub(crate) fn closure(transcript: &Transcript, asked: &[ItemId]) -> Vec<ItemId> 
             gone.insert(item.id);
         }
     }
+    gone.extend(calls.iter().filter_map(|it| learned.get(it)));
     for (at, item) in items.iter().enumerate() {
         if !gone.contains(&item.id) || matches!(item.body, Body::Result { .. }) {
             continue;

@@ -132,6 +132,7 @@ impl Live {
             }
             Event::OutcomeLearned { call, note, .. } => {
                 self.doubts.remove(call);
+                self.learned.insert(*call, note.id);
                 self.count_items(std::slice::from_ref(note));
                 self.in_turn(|it| it.pending = true);
             }

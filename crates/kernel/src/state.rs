@@ -85,6 +85,9 @@ pub struct Live {
     /// Calls that had started and were closed before their outcome was known: it may still be learned.
     #[serde(with = "crate::json::pairs")]
     pub doubts: BTreeMap<CallId, Doubt>,
+    /// The notes that told what became of such calls.
+    #[serde(default, with = "crate::json::pairs")]
+    pub learned: BTreeMap<CallId, ItemId>,
     pub spent: Micros,
     /// Money held for attempts under way.
     #[serde(with = "crate::json::pairs")]

@@ -941,3 +941,37 @@ fn a_call_that_was_cut_short_is_not_run_whatever_the_provider_says() {
         "#]],
     );
 }
+
+#[test]
+fn what_was_learned_of_a_call_is_erased_with_it() {
+    check(
+        "
+        user: post it
+        placed: eu-1
+        model: call post
+        crash
+        cancel
+        returned post: swordfish
+        erase 1:1
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "post it"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call post{} as 1/c1
+              4 1/c1 started
+              5 owned, epoch 2
+              5 1/c1 unknown: It is not known whether this call took effect: we stopped while it was running, and it must not be run twice. Find out before you try again.
+              5 step 2
+              5 attempt 1.2#1 first
+              6 1.2#1 dropped
+              6 turn 1 cancelled: asked
+              7 1/c1 learned: ok
+              8 erased 1:1 1:2 1:+0
+                would send: user "post it"
+            wants: nothing
+        "#]],
+    );
+}
