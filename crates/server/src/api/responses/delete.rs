@@ -51,11 +51,10 @@ pub(super) async fn delete(
         kept => {
             // Nothing that is still there was built on these.
             let last = kept.unwrap_or(0);
-            let items: Vec<ItemId> = state
-                .transcript
-                .entries
-                .iter()
-                .map(|it| it.item.id)
+            let transcript = &state.transcript;
+            let said = transcript.entries.iter().map(|it| it.item.id);
+            let items: Vec<ItemId> = said
+                .chain(transcript.waiting.iter().map(|it| it.id))
                 .filter(|it| it.turn > last && gone.contains(&it.turn))
                 .collect();
             if !items.is_empty() {
