@@ -21,7 +21,12 @@ impl Draft<'_> {
                         self.close_answered(answer)?;
                     }
                     for approval in &begin.approvals {
-                        self.approve(approval.clone())?;
+                        self.expect_waiting(approval.call)?;
+                        match approval.approve {
+                            // Its turn ends here: it is not started any more.
+                            true => self.push(Event::ApprovalAnswered(approval.clone())),
+                            false => self.answer_approval(approval.clone()),
+                        }
                     }
                     self.end_turn(End::Steered);
                     return self.start_turn(Begin {
@@ -41,9 +46,9 @@ impl Draft<'_> {
             self.close_answered(answer)?;
         }
         for approval in begin.approvals {
-            self.approve(approval)?;
+            self.expect_waiting(approval.call)?;
+            self.answer_approval(approval);
         }
-        // The answers may have ended the turn, if it could not go on.
         let Some(turn) = self.live.turn.as_ref().map(|it| it.no) else { return Ok(()) };
         if !begin.items.is_empty() {
             let first = self.next_aside().idx;

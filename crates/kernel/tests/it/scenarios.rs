@@ -975,3 +975,58 @@ fn what_was_learned_of_a_call_is_erased_with_it() {
         "#]],
     );
 }
+
+#[test]
+fn what_comes_with_an_approval_is_said_with_what_came_of_it() {
+    check(
+        "
+        terms hold
+        user: pay
+        placed: eu-1
+        model: call pay
+        steer: too much, look again; deny pay
+        ",
+        expect![[r#"
+              2 turn 1: user "pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call pay{} as 1/c1
+              4 1/c1 wants a yes
+              5 1/c1 denied
+              5 1/c1 denied: Denied by a person. It was not run.
+              5 steered: user "too much, look again"
+              5 step 2
+              5 attempt 1.2#1 first
+            wants: place 1.2#1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn an_approval_that_ends_its_turn_starts_nothing() {
+    check(
+        "
+        terms hold
+        user: pay
+        placed: eu-1
+        model: call pay
+        supersede: something else; approve pay
+        ",
+        expect![[r#"
+              2 turn 1: user "pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call pay{} as 1/c1
+              4 1/c1 wants a yes
+              5 1/c1 approved
+              5 1/c1 cancelled: The turn ended before this call was run.
+              5 turn 1 steered
+              5 turn 2: user "something else"
+              5 step 1
+              5 attempt 2.1#1 first
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}
