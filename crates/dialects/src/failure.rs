@@ -129,6 +129,10 @@ fn classify(
     kind: Option<&str>,
     message: &str,
 ) -> FailureClass {
+    // It will never do this, whatever words it has for that: asking again is no use, asking elsewhere may be.
+    if status == Some(501) {
+        return FailureClass::NotFoundHere;
+    }
     for word in [code, kind].into_iter().flatten() {
         let word = word.to_ascii_lowercase();
         if let Some((_, class)) = WORDS.iter().find(|(it, _)| word.contains(it)) {

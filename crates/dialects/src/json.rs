@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use everstate_kernel::json::Json;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Deeper nesting is refused: readers further in go by recursion.
 pub(crate) const DEPTH_MAX: usize = 96;
@@ -41,6 +41,63 @@ pub(crate) fn tidy(text: &str) -> Result<Cow<'_, str>, TooDeep> {
         }
     }
     Ok(if white { Cow::Owned(squeeze(text)) } else { Cow::Borrowed(text) })
+}
+
+/// Can every reader take it? Most of a body is passed on as the text it is, so half of a surrogate pair, or a number
+/// beyond all floats, would be noticed only where it arrives.
+pub(crate) fn sound(text: &str) -> Result<(), serde_json::Error> {
+    serde_json::from_str::<Sound>(text).map(drop)
+}
+
+/// Reads a value whole and keeps nothing of it.
+struct Sound;
+
+impl<'de> Deserialize<'de> for Sound {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Sound, D::Error> {
+        from.deserialize_any(Sound)
+    }
+}
+
+impl<'de> Visitor<'de> for Sound {
+    type Value = Sound;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_unit<E>(self) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Sound, A::Error> {
+        while list.next_element::<Sound>()?.is_some() {}
+        Ok(Sound)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sound, A::Error> {
+        while map.next_entry::<Sound, Sound>()?.is_some() {}
+        Ok(Sound)
+    }
 }
 
 /// White space between two tokens that would grow together (`1 2`) stays: what is not JSON must not become it.
@@ -192,8 +249,43 @@ pub(crate) fn is_null(json: &Json) -> bool {
     json.text() == "null"
 }
 
+/// A text. Half of a surrogate pair becomes the replacement letter: some providers cut their pieces between the halves,
+/// and the rest of what they say must not be lost with it.
 pub(crate) fn string(json: &Json) -> Option<String> {
-    serde_json::from_str(json.text()).ok()
+    serde_json::from_str(json.text()).ok().or_else(|| {
+        let Halves(mut bytes) = serde_json::from_str(json.text()).ok()?;
+        let places: Vec<usize> = (2..bytes.len())
+            .filter(|it| bytes[it - 2] == 0xED && bytes[it - 1] >= 0xA0)
+            .map(|it| it - 2)
+            .collect();
+        for place in places {
+            bytes[place..place + 3].copy_from_slice("\u{FFFD}".as_bytes());
+        }
+        String::from_utf8(bytes).ok()
+    })
+}
+
+/// A text as bytes that are UTF-8 but for lone halves of surrogate pairs, which are written as letters of three bytes.
+struct Halves(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Halves {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Halves, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = Halves;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Halves, E> {
+                Ok(Halves(bytes.to_vec()))
+            }
+        }
+
+        from.deserialize_bytes(Bytes)
+    }
 }
 
 pub(crate) fn number(json: &Json) -> Option<u64> {

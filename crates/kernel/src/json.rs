@@ -26,10 +26,11 @@ impl Json {
         &self.0
     }
 
-    /// To look into it. `Null` stands for what is nested deeper than can be read (128 times): it was checked when it
-    /// was made, but carrying it has no such limit.
+    /// As a tree. What has a place in a text only (half of a surrogate pair, a number beyond all floats, nesting
+    /// without end) stays that text.
     pub fn value(&self) -> serde_json::Value {
-        serde_json::from_str(&self.0).unwrap_or_default()
+        serde_json::from_str(&self.0)
+            .unwrap_or_else(|_| serde_json::Value::String(self.0.to_string()))
     }
 }
 

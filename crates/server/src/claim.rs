@@ -48,7 +48,7 @@ pub(crate) struct Claims {
 }
 
 /// One request, as far as a repeat of it has to be the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     project: Arc<str>,
     id: String,
@@ -86,6 +86,11 @@ impl Asked {
                 .and_then(|it| it.parse::<u32>().ok())
                 .is_some_and(|it| it >= 1),
         })
+    }
+
+    /// What a request and its repeats have in common.
+    pub(crate) fn name(&self) -> (&str, &str) {
+        (&self.project, &self.id)
     }
 
     pub(crate) fn is_keyed(&self) -> bool {

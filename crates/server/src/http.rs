@@ -2,6 +2,7 @@
 //!
 //! What is asked for is left to the doors in `api`.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use everstate_kernel::ids::base32;
+use futures_util::FutureExt;
 use futures_util::stream::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::task::JoinError;
 
 use crate::api;
 use crate::app::App;
@@ -33,6 +36,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(api::later::routes())
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(to_the_end))
         .layer(middleware::from_fn(around))
         .with_state(app)
 }
@@ -53,7 +57,13 @@ async fn around(request: Request, next: Next) -> Response {
     let started = std::time::Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let mut response = next.run(request).await;
+    // The panic itself was told by the log already.
+    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => ApiError::new(&codes::INTERNAL, "this request met a mistake of ours")
+            .why(format!("the server's log says more, at the time of {id}"))
+            .into_response(),
+    };
     response
         .headers_mut()
         .insert("x-request-id", HeaderValue::from_str(&id).expect("plain letters"));
@@ -65,6 +75,23 @@ async fn around(request: Request, next: Next) -> Response {
         tracing::debug!(%id, %method, path, status, "answered");
     }
     response
+}
+
+/// What changes something is done to its end, also if the caller has gone meanwhile: half of it would be neither done
+/// nor not done. A new response sees to that itself, because there a caller that goes is news to its turn.
+async fn to_the_end(request: Request, next: Next) -> Response {
+    if request.method().is_safe() || request.uri().path() == api::responses::PATH {
+        return next.run(request).await;
+    }
+    joined(tokio::spawn(next.run(request)).await)
+}
+
+/// What a task came to. Its panic goes on here.
+pub(crate) fn joined<T>(ended: std::result::Result<T, JoinError>) -> T {
+    ended.unwrap_or_else(|err| match err.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(err) => panic!("nobody ends this task early: {err}"),
+    })
 }
 
 /// The one who asks. Comes before the body: nothing is read for strangers.

@@ -40,6 +40,12 @@ fn words_come_before_the_status() {
 
 #[test]
 fn odd_bodies_are_understood_as_far_as_they_go() {
+    check(501, "", expect!["NotFoundHere -: the provider answered 501"]);
+    check(
+        501,
+        r#"{"error":{"type":"server_error","message":"no such thing"}}"#,
+        expect!["NotFoundHere server_error: no such thing"],
+    );
     check(503, "", expect![[r#"Overloaded -: the provider answered 503"#]]);
     check(
         502,

@@ -17,7 +17,7 @@ use everstate_kernel::item::Part;
 use everstate_kernel::json::Json;
 use everstate_kernel::tool::{Tool, ToolChoice};
 
-use crate::json::{DEPTH_MAX, Fields, tidy};
+use crate::json::{DEPTH_MAX, Fields, sound, tidy};
 use crate::responses::request::check::{
     boolean, fields, integer, list, number_between, one_of, text, wrong,
 };
@@ -257,11 +257,10 @@ fn read_object(body: &[u8]) -> Result<Fields, Complaint> {
     let tidied = tidy(text).map_err(|_| {
         complain(format!("The body is nested deeper than {DEPTH_MAX} levels: flatten it."))
     })?;
-    let json = Json::parse(tidied.into_owned()).map_err(|err| {
-        // Where it is, is told for the text as it was sent.
-        let err = serde_json::from_str::<serde::de::IgnoredAny>(text).err().unwrap_or(err);
-        complain(format!("The body is not valid JSON: {err}."))
-    })?;
+    let not_json = |err| complain(format!("The body is not valid JSON: {err}."));
+    // Before anything else, so that it is told where in the text, as it was sent, the mistake is.
+    sound(text).map_err(not_json)?;
+    let json = Json::parse(tidied.into_owned()).map_err(not_json)?;
     Fields::of(&json).ok_or_else(|| wrong("body", "an object", &json))
 }
 

@@ -423,3 +423,16 @@ fn interleaved_parallel_calls_are_told_apart() {
     let closes = pieces.iter().filter(|it| matches!(it, Piece::Delta(Delta::Close { .. })));
     assert_eq!(closes.count(), 2);
 }
+
+#[test]
+fn a_piece_may_end_in_half_a_letter() {
+    let chunk = |delta: &str| {
+        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{delta}\"}}}}]}}\n\n")
+    };
+    let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let stream = [chunk(r"a\ud83d"), chunk(r"\ude00b"), end.to_owned()].concat();
+    let (pieces, end) = hear("chat", [stream.as_bytes()]);
+    assert_eq!(end, Ok(()));
+    let (outputs, _) = fold(&pieces);
+    assert_eq!(told_chat(&outputs)["text"], "a\u{FFFD}\u{FFFD}b");
+}

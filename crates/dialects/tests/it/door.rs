@@ -34,9 +34,7 @@ fn check(body: impl AsRef<[u8]>, expect: Expect) {
 fn mistakes_are_named_where_they_are() {
     check(
         b"{\"model\":\"m\",",
-        expect![
-            "- -: The body is not valid JSON: EOF while parsing an object at line 1 column 13."
-        ],
+        expect!["- -: The body is not valid JSON: EOF while parsing a value at line 1 column 13."],
     );
     check(b"\xff{}", expect!["- -: The body is not UTF-8: byte 0 belongs to no letter."]);
     check(
@@ -179,7 +177,24 @@ fn mistakes_are_named_where_they_are() {
     );
     check(
         r#"{"model":"\ud800"}"#,
-        expect!["model invalid_value: Invalid 'model': it holds half a surrogate pair."],
+        expect![
+            "- -: The body is not valid JSON: unexpected end of hex escape at line 1 column 17."
+        ],
+    );
+    for place in
+        [r#""metadata":{"k":@}"#, r#""user":@"#, r#""input":[{"type":"new","x":[{"y":@}]}]"#]
+    {
+        for value in [r#""\udc00""#, r#"{"\ud83d":1}"#, "1e999"] {
+            let body = format!("{{\"model\":\"m\",{}}}", place.replace('@', value));
+            let complaint = read_create(body.as_bytes()).expect_err("no reader can take it");
+            assert!(complaint.message.starts_with("The body is not valid JSON: "), "{complaint:?}");
+        }
+    }
+    check(
+        r#"{"model":"m","max_output_tokens":18446744073709551616}"#,
+        expect![
+            "max_output_tokens integer_above_max_value: Invalid 'max_output_tokens': integer above maximum value. Expected a value <= 18446744073709551615, but got 18446744073709551616 instead."
+        ],
     );
 }
 

@@ -284,8 +284,14 @@ fn the_reason_of_a_denial_goes_with_the_result_that_tells_it() {
 #[test]
 fn json_stays_the_text_it_was() {
     let deep = "[".repeat(500) + &"]".repeat(500);
-    let deep = Json::parse(deep).unwrap();
-    assert_eq!((deep.text().len(), deep.value()), (1_000, serde_json::Value::Null));
+    for odd in [deep.as_str(), r#""\ud800""#, "1e999"] {
+        let json = Json::parse(odd).unwrap();
+        assert_eq!(
+            (json.text(), json.value()),
+            (odd, odd.into()),
+            "what no tree can hold stays text"
+        );
+    }
     let json = Json::parse(r#"{"b": 1.0,"a":[ 1 ]}"#).unwrap();
     assert_eq!(json.text(), r#"{"b": 1.0,"a":[ 1 ]}"#);
     assert_eq!(serde_json::to_string(&json).unwrap(), json.text());

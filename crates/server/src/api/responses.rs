@@ -19,9 +19,12 @@ use axum::routing::{get, post};
 
 use crate::app::App;
 
+/// Where responses are made.
+pub(crate) const PATH: &str = "/v1/responses";
+
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/v1/responses", post(create::create))
+        .route(PATH, post(create::create))
         .route("/v1/responses/{id}", get(retrieve::retrieve).delete(delete::delete))
         .route("/v1/responses/{id}/cancel", post(retrieve::cancel))
         .route("/v1/responses/{id}/input_items", get(retrieve::input_items))

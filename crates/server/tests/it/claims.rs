@@ -1,9 +1,10 @@
 //! Repeats: the first one's object, and no effect twice.
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use crate::running::{Bank, ours};
-use crate::server::{Server, events, read_events};
+use crate::server::{KEY, Server, events, read_events};
 
 const FIRST: (&str, &str) = ("x-stainless-retry-count", "0");
 const REPEAT: (&str, &str) = ("x-stainless-retry-count", "1");
@@ -166,4 +167,43 @@ async fn what_only_read_is_begun_anew() {
     assert_ne!(id, again);
     bank.asked.notified().await;
     assert_eq!(bank.paid(), 2);
+}
+
+/// Sends a request, goes on for `n_yields` steps of whatever runs here, and hangs up.
+async fn hang_up(server: &Server, body: &Value, n_yields: usize) {
+    let body = body.to_string();
+    let text = format!(
+        "POST /v1/responses HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    for _ in 0..n_yields {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn whenever_the_first_try_is_dropped_nothing_is_done_twice() {
+    let bank = Bank::open(true).await;
+    let server = Server::start(&bank.tool("pay", "neither", false)).await;
+    for n in 0..60_usize {
+        let order = format!("call pay {{\"order\": \"{n}\"}}");
+        let body = json!({ "model": "rehearsal", "input": order, "tools": ours(json!({})) });
+        hang_up(&server, &body, n * 8).await;
+        let repeat = server.post_with("/v1/responses", body, &[REPEAT]).await;
+        let code = repeat.json["error"]["code"].as_str();
+        assert!(
+            matches!((repeat.status, code), (200, None) | (409, Some("effect_may_have_happened"))),
+            "{n}: {}",
+            repeat.json
+        );
+    }
+    let heads = bank.heads.lock().unwrap();
+    let mut paid: Vec<&str> = heads.iter().filter_map(|it| it.lines().next()).collect();
+    let n_paid = paid.len();
+    paid.sort_unstable();
+    paid.dedup();
+    assert_eq!(paid.len(), n_paid, "something was paid twice");
 }

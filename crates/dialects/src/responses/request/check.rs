@@ -21,14 +21,7 @@ pub(crate) fn invalid(param: &str, message: String) -> Complaint {
 }
 
 pub(crate) fn text(param: &str, value: &Json) -> Result<String, Complaint> {
-    match json::string(value) {
-        Some(text) => Ok(text),
-        // Half of a letter outside the first plane, written alone.
-        None if value.text().starts_with('"') => {
-            Err(invalid(param, format!("Invalid '{param}': it holds half a surrogate pair.")))
-        }
-        None => Err(wrong(param, "a string", value)),
-    }
+    json::string(value).ok_or_else(|| wrong(param, "a string", value))
 }
 
 pub(crate) fn boolean(param: &str, value: &Json) -> Result<bool, Complaint> {
@@ -51,14 +44,14 @@ pub(crate) fn integer(param: &str, value: &Json, min: u64) -> Result<u64, Compla
     match json::number(value) {
         Some(n) if n >= min => Ok(n),
         None if number.fract() != 0.0 => Err(wrong(param, "an integer", value)),
-        Some(_) | None => Err(Complaint {
-            message: format!(
-                "Invalid '{param}': integer below minimum value. Expected a value >= {min}, but got {} instead.",
-                shown(value.text())
-            ),
-            param: Some(param.to_owned()),
-            code: Some("integer_below_min_value"),
-        }),
+        None if number > 0.0 => {
+            let bound = format!("<= {}", u64::MAX);
+            Err(beyond(param, value, "integer above maximum", "integer_above_max_value", &bound))
+        }
+        Some(_) | None => {
+            let bound = format!(">= {min}");
+            Err(beyond(param, value, "integer below minimum", "integer_below_min_value", &bound))
+        }
     }
 }
 
@@ -72,20 +65,24 @@ pub(crate) fn number_between(
         return Err(wrong(param, "a number", value));
     };
     let (word, code, bound) = if number < min {
-        ("below minimum", "decimal_below_min_value", format!(">= {min}"))
+        ("decimal below minimum", "decimal_below_min_value", format!(">= {min}"))
     } else if number > max {
-        ("above maximum", "decimal_above_max_value", format!("<= {max}"))
+        ("decimal above maximum", "decimal_above_max_value", format!("<= {max}"))
     } else {
         return Ok(());
     };
-    Err(Complaint {
+    Err(beyond(param, value, word, code, &bound))
+}
+
+fn beyond(param: &str, value: &Json, word: &str, code: &'static str, bound: &str) -> Complaint {
+    Complaint {
         message: format!(
-            "Invalid '{param}': decimal {word} value. Expected a value {bound}, but got {} instead.",
+            "Invalid '{param}': {word} value. Expected a value {bound}, but got {} instead.",
             shown(value.text())
         ),
         param: Some(param.to_owned()),
         code: Some(code),
-    })
+    }
 }
 
 pub(crate) fn one_of(param: &str, value: &str, words: &[&str]) -> Result<(), Complaint> {

@@ -47,7 +47,7 @@ pub(super) async fn say(
     let session = App::about(&named_session)?.id;
     let path = format!("POST /everstate/v1/sessions/{session}/say");
     let asked = Asked::read(&who, &path, &headers, &whole.0)?;
-    let _alone = app.gates.claim(&asked).await;
+    let _alone = app.gates.claim(&asked.name()).await;
     if let Some(earlier) = app.claims.earlier(&asked).await? {
         let turn = earlier.target.turn;
         let state = app.session(&who, session).await?;

@@ -256,7 +256,7 @@ pub(super) async fn fork(
     let parent_id = App::about(&parent)?.id;
     let path = format!("POST /everstate/v1/sessions/{parent_id}/fork");
     let asked = Asked::read(&who, &path, &headers, &whole.0)?;
-    let _alone = app.gates.claim(&asked).await;
+    let _alone = app.gates.claim(&asked.name()).await;
     let earlier = app.claims.earlier(&asked).await?;
     if let Some(earlier) = &earlier
         && let Ok(session) = app.session(&who, earlier.target.session).await

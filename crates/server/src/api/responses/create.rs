@@ -15,13 +15,13 @@ use everstate_runtime::host::{Feed, FeedError};
 use super::draft::{self, Draft};
 use super::follow::{Following, complaint, sse};
 use super::standing::{Standing, standing};
-use crate::app::App;
+use crate::app::{App, Waiting};
 use crate::claim::{Asked, Target};
 use crate::error::{ApiError, Result, codes};
 use crate::http::{Answer, Whole};
 use crate::ids::SessionNames;
 use crate::keys::Principal;
-use crate::{meters, refuse};
+use crate::{http, meters, refuse};
 
 pub(super) async fn create(
     State(app): State<Arc<App>>,
@@ -29,10 +29,10 @@ pub(super) async fn create(
     headers: HeaderMap,
     whole: Whole,
 ) -> Result<Response> {
-    let request = read_create(&whole.0).map_err(complaint)?;
-    let asked = Asked::read(&who, "POST /v1/responses", &headers, &whole.0)?;
+    let request = Arc::new(read_create(&whole.0).map_err(complaint)?);
+    let asked = Arc::new(Asked::read(&who, "POST /v1/responses", &headers, &whole.0)?);
     loop {
-        let begun = begin(&app, &who, &request, &asked).await?;
+        let begun = begin_whole(&app, &who, &request, &asked).await?;
         match answer(&app, &who, &request, begun).await? {
             Some(response) => return Ok(response),
             // It repeated a turn that was lost meanwhile: the next look decides whether to begin anew.
@@ -48,6 +48,20 @@ struct Begun {
     /// The append that began it.
     seq: Seq,
     repeats: bool,
+    waiting: Option<Waiting>,
+}
+
+/// Begins in a task of its own. A caller that goes drops its request wherever it stands, and a turn that was claimed
+/// and may or may not have been begun would look to a repeat like one that came to nothing.
+async fn begin_whole(
+    app: &Arc<App>,
+    who: &Principal,
+    request: &Arc<CreateRequest>,
+    asked: &Arc<Asked>,
+) -> Result<Begun> {
+    let (app, who, request, asked) = (app.clone(), who.clone(), request.clone(), asked.clone());
+    let task = tokio::spawn(async move { begin(&app, &who, &request, &asked).await });
+    http::joined(task.await)
 }
 
 async fn begin(
@@ -56,7 +70,7 @@ async fn begin(
     request: &CreateRequest,
     asked: &Asked,
 ) -> Result<Begun> {
-    let _alone = app.gates.claim(asked).await;
+    let _alone = app.gates.claim(&asked.name()).await;
     let mut instead = None;
     if let Some(earlier) = app.claims.earlier(asked).await? {
         match standing(app, who, asked, &earlier.target).await? {
@@ -75,10 +89,15 @@ async fn begin(
             )),
         };
     }
-    feed(app, draft, asked).await
+    feed(app, draft, request, asked).await
 }
 
-async fn feed(app: &Arc<App>, draft: Draft<'_>, asked: &Asked) -> Result<Begun> {
+async fn feed(
+    app: &Arc<App>,
+    draft: Draft<'_>,
+    request: &CreateRequest,
+    asked: &Asked,
+) -> Result<Begun> {
     let Draft { target, names, create, begin, after, open, session, _alone } = draft;
     let host = &app.side(target.memory).host;
     // Listening begins before anything is said, so that nothing is missed.
@@ -101,6 +120,8 @@ async fn feed(app: &Arc<App>, draft: Draft<'_>, asked: &Asked) -> Result<Begun> 
             });
         }
     };
+    let waiting =
+        (!request.background).then(|| app.callers.wait(host, target.session, target.turn));
     if target.memory {
         app.fleeting.keep(target.session, app.clock.now(), asked.is_keyed());
     }
@@ -109,14 +130,14 @@ async fn feed(app: &Arc<App>, draft: Draft<'_>, asked: &Asked) -> Result<Begun> 
     if let Some(session) = &session {
         following.know(session);
     }
-    Ok(Begun { target, following, seq, repeats: false })
+    Ok(Begun { target, following, seq, repeats: false, waiting })
 }
 
 async fn repeat(app: &Arc<App>, who: &Principal, target: Target, started: Seq) -> Result<Begun> {
     meters::repeated();
     let names = SessionNames::new(&app.naming, &who.project, target.session, Vec::new());
     let following = Following::late(app, names, &target, started).await?;
-    Ok(Begun { target, following, seq: started, repeats: true })
+    Ok(Begun { target, following, seq: started, repeats: true, waiting: None })
 }
 
 /// `None`: what was followed came to nothing, because its caller had gone before this one came.
@@ -126,12 +147,9 @@ async fn answer(
     request: &CreateRequest,
     begun: Begun,
 ) -> Result<Option<Response>> {
-    let Begun { target, mut following, seq, repeats } = begun;
+    let Begun { target, mut following, seq, repeats, mut waiting } = begun;
     let host = &app.side(target.memory).host;
-    let mut waiting = None;
-    if !request.background && !repeats {
-        waiting = Some(app.callers.wait(host, target.session, target.turn));
-    } else if !request.background {
+    if repeats && !request.background {
         waiting = app.callers.join(host, target.session, target.turn);
         if waiting.is_none() {
             // It has ended, or is about to.
