@@ -1,5 +1,7 @@
 //! Commands one after the other, as a person types them.
 
+use std::net::TcpListener;
+
 use crate::house::{CONFIG, House, KEY};
 
 #[test]
@@ -11,6 +13,7 @@ fn a_task_is_run_shown_explained_forked_and_verified() {
 
     // Aliases that are not listed, ids by their beginning, `@`.
     let list = house.run(&["sessions", "ls"]);
+    assert!(list.out.lines().nth(1).unwrap().ends_with("  slow"), "{}", list.out);
     let short = list.out.lines().nth(1).and_then(|it| it.split_whitespace().next()).unwrap();
     for which in [short, "@"] {
         let shown = house.run(&["session", "show", which]);
@@ -58,6 +61,63 @@ fn an_approval_waits_is_listed_and_answered_once() {
     assert_eq!(again.code, 6, "{}{}", again.out, again.err);
     let shown = house.run(&["session", "show"]);
     assert!(shown.out.contains("denied    by admin, \"not ours\""), "{}", shown.out);
+}
+
+#[test]
+fn what_is_approved_after_the_turn_starts_with_the_next() {
+    let house = House::new(CONFIG);
+    house.run(&["run", "refund it", "--model", "slow", "--tools", "refund"]);
+    let list = house.run(&["approval", "list"]);
+    let id = list.out.lines().nth(1).and_then(|it| it.split_whitespace().next()).unwrap();
+    let approved = house.run(&["approval", "approve", id]);
+    assert_eq!(approved.code, 0, "{}", approved.err);
+    for part in ["starts with the session's next turn", "previous_response_id=resp_"] {
+        assert!(approved.out.contains(part), "`{part}` is not in\n{}", approved.out);
+    }
+    // What it says to type does it.
+    let next = approved.out.lines().find_map(|it| it.strip_prefix("next: everstate ")).unwrap();
+    let words: Vec<&str> = next.split(' ').take(3).chain(["Go on."]).collect();
+    let sent = house.run(&words);
+    assert!(sent.out.contains("turn 2 begun"), "{}{}", sent.out, sent.err);
+    house.run(&["session", "watch", "@", "--until-idle"]);
+    let shown = house.run(&["session", "show"]);
+    assert!(shown.out.contains("refund(charge=ch_1)  sent"), "{}", shown.out);
+}
+
+#[test]
+fn what_may_have_happened_is_listed_and_settled() {
+    // It takes the request, and says nothing.
+    let bank = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!(
+        "[[tools]]\nname = \"mail\"\nmethod = \"POST\"\nurl = \"http://{}/mail\"\nallow_private = true\n",
+        bank.local_addr().unwrap()
+    );
+    let mut house = House::new(&config);
+    assert_eq!(house.run(&["effect", "list"]).out, "nothing is in doubt\n");
+    let begun = house.run(&["run", "call mail {}", "--tools", "mail", "--detach"]);
+    assert_eq!(begun.code, 0, "{}", begun.err);
+    let _held = bank.accept().unwrap();
+    house.kill();
+    house.start();
+    house.run(&["session", "watch", "@", "--until-idle"]);
+
+    let shown = house.run(&["session", "show"]);
+    let settle = shown.out.split("settle    everstate ").nth(1).expect("it is said aloud");
+    let settle: Vec<&str> = settle.split(' ').take(3).collect();
+    let list = house.run(&["effect", "list"]);
+    assert!(list.out.contains("/1/c1  unknown    mail()"), "{}", list.out);
+
+    let undecided = house.run(&settle);
+    assert_eq!(undecided.code, 2, "{}", undecided.out);
+    let both = [&settle[..], &["--ok", "--failed"]].concat();
+    assert_eq!(house.run(&both).code, 2);
+    let settled = house.run(&[&settle[..], &["--ok", "--note", "it was sent"]].concat());
+    assert!(settled.out.contains("it happened"), "{}{}", settled.out, settled.err);
+    let again = house.run(&[&settle[..], &["--failed"]].concat());
+    assert_eq!(again.code, 3, "{}", again.out);
+    assert_eq!(house.run(&["effect", "list"]).out, "nothing is in doubt\n");
+    let shown = house.run(&["session", "show"]);
+    assert!(shown.out.contains("learned   mail"), "{}", shown.out);
 }
 
 #[test]
