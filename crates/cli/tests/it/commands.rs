@@ -176,3 +176,40 @@ fn dev_keeps_its_key_and_its_state() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn the_doctor_looks_into_the_files_where_no_server_runs() {
+    let mut house = House::new(CONFIG);
+    let alone = |house: &House| {
+        let out = house.command(&["doctor"]).env_remove("EVERSTATE_URL").output().unwrap();
+        (out.status.code(), String::from_utf8(out.stdout).unwrap())
+    };
+    let here = house.dir.path().join(".everstate");
+    std::fs::create_dir(&here).unwrap();
+    std::fs::write(here.join("url"), "http://127.0.0.1:9").unwrap();
+    let toml = house.dir.path().join("everstate.toml");
+    std::fs::write(&toml, format!("[server]\nstore = \"sqlite:state.db\"\n{CONFIG}")).unwrap();
+
+    // Its server has it open, somewhere else.
+    let (code, said) = alone(&house);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("warn  store      ") && said.contains("skip  server     none"), "{said}");
+    let strict = house.command(&["doctor", "--strict"]).env_remove("EVERSTATE_URL").output();
+    assert_eq!(strict.unwrap().status.code(), Some(1));
+
+    house.kill();
+    let (code, said) = alone(&house);
+    assert_eq!(code, Some(0), "{said}");
+    for part in
+        ["skip  server     none runs at", "ok    store      sqlite:state.db, schema", "ok    slow"]
+    {
+        assert!(said.contains(part), "`{part}` is not in\n{said}");
+    }
+    // One that was named has to be there.
+    assert_eq!(house.run(&["doctor"]).code, 1);
+
+    std::fs::write(&toml, "[limits]\nsteps_maks = 3\n").unwrap();
+    let (code, said) = alone(&house);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("FAIL  config") && said.contains("skip  store"), "{said}");
+}
