@@ -115,3 +115,6 @@ fn misread(err: &clap::Error, json: bool) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
