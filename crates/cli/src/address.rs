@@ -1,7 +1,5 @@
 //! Addresses: `ses_4kq7/1.3` is turn 1, step 3 of the one session whose id begins so; `@` is the newest.
 
-use everstate_kernel::ids::{SessionId, from_base32};
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     /// As it was written; the server knows which session is meant.
@@ -36,13 +34,6 @@ pub(crate) fn short(id: &str) -> &str {
 }
 
 const SHORT: usize = 16;
-
-/// The session in which a response was made: its name carries it.
-pub(crate) fn session_of(response: &str) -> Option<SessionId> {
-    let bytes = from_base32(response.strip_prefix("resp_")?)?;
-    let session = bytes.get(..16)?.try_into().ok()?;
-    Some(SessionId(u128::from_be_bytes(session)))
-}
 
 #[cfg(test)]
 mod tests;

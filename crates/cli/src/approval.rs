@@ -88,6 +88,13 @@ async fn answer(desk: &Desk, answer: Answer, approve: bool) -> Done {
     let effect = told["effect"].as_str().unwrap_or(&answer.id);
     desk.out.line(&format!("{word}   {effect}"));
     let session = effect.split('/').next().map_or("@", crate::address::short);
-    desk.out.line(&format!("next: everstate session watch {session}"));
+    if told["starts"] != "next_turn" {
+        desk.out.line(&format!("next: everstate session watch {session}"));
+        return Ok(());
+    }
+    desk.out.line("the turn that asked has ended: the call starts with the session's next turn");
+    desk.out.line(&format!("next: everstate session send {session} \"Go on.\""));
+    let response = told["response"].as_str().unwrap_or("resp_...");
+    desk.out.line(&format!("      or from your program, with   previous_response_id={response}"));
     Ok(())
 }

@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand};
 use crate::desk::{Desk, Globals};
 use crate::fault::{Done, Fault, codes};
 use crate::out::Out;
-use crate::{approval, audit, config, demo, dev, doctor, explain, run, serve, session, version};
+use crate::{
+    approval, audit, config, demo, dev, doctor, effect, explain, run, serve, session, version,
+};
 
 /// Agents whose state is yours, on the models of every cloud.
 ///
@@ -47,6 +49,7 @@ commands! {
     run: Run,
     session: Session,
     approval: Approval,
+    effect: Effect,
     explain: Explain,
     doctor: Doctor,
     config: Config,
@@ -112,3 +115,6 @@ fn misread(err: &clap::Error, json: bool) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

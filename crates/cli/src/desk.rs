@@ -44,6 +44,11 @@ impl Desk {
         self.server.clone().or_else(written).unwrap_or_else(|| SERVER.to_owned())
     }
 
+    /// Was a server named, by flag or by environment?
+    pub(crate) fn names_server(&self) -> bool {
+        self.server.is_some()
+    }
+
     pub(crate) fn client(&self) -> Result<Client, Fault> {
         Client::new(&self.url(), key::of_environment(&self.here))
     }

@@ -16,6 +16,7 @@ use crate::serve::log_to_stderr;
 /// A server for yourself, durable in ./.everstate
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
+    /// Port on 127.0.0.1
     #[arg(long, default_value_t = 7070)]
     port: u16,
     /// The configuration [default: the nearest everstate.toml]

@@ -1,8 +1,10 @@
 //! What works and what does not, in the order in which things depend on each other. Changes nothing, sends no prompt,
-//! and runs with a broken configuration or a dead server too.
+//! and runs with a broken configuration or without a server too.
 
 use clap::Args;
-use everstate_server::config::{Flags, load};
+use everstate_server::config::{Flags, Settings, load};
+use everstate_server::error::codes as doors;
+use everstate_server::offline;
 use serde_json::{Value, json};
 
 use crate::desk::Desk;
@@ -34,10 +36,9 @@ struct Check {
 
 impl Doctor {
     pub(crate) async fn run(self, desk: &Desk) -> Done {
-        let mut checks = vec![config(desk)];
-        let (server, facts) = server(desk).await;
-        checks.push(server);
-        checks.extend(facts);
+        let (config, settings) = config(desk);
+        let mut checks = vec![config];
+        checks.extend(server(desk, settings.as_ref()).await);
         let n = |verdict| checks.iter().filter(|it| it.verdict == verdict).count();
         let (failed, warned, skipped) = (n(Verdict::Fail), n(Verdict::Warn), n(Verdict::Skip));
         if desk.out.is_json {
@@ -96,41 +97,77 @@ fn of_fault(verdict: Verdict, what: &str, fault: &Fault) -> Check {
     Check { attempt: fault.attempt.clone(), ..check(verdict, what, text) }
 }
 
-fn config(desk: &Desk) -> Check {
+fn config(desk: &Desk) -> (Check, Option<Settings>) {
     match load(&Flags::default(), &|name| std::env::var(name).ok(), &desk.here) {
-        Ok(settings) => match &settings.path {
-            Some(path) => {
-                let n = settings.shown().len();
-                check(Verdict::Ok, "config", format!("{}, {n} values, all known", path.display()))
-            }
-            None => check(Verdict::Ok, "config", "no everstate.toml: all defaults"),
-        },
-        Err(err) => of_fault(Verdict::Fail, "config", &Fault::from(err)),
+        Ok(settings) => {
+            let text = match &settings.path {
+                Some(path) => {
+                    format!("{}, {} values, all known", path.display(), settings.shown().len())
+                }
+                None => "no everstate.toml: all defaults".to_owned(),
+            };
+            (check(Verdict::Ok, "config", text), Some(settings))
+        }
+        Err(err) => (of_fault(Verdict::Fail, "config", &Fault::from(err)), None),
     }
 }
 
-/// Without a server there is nothing more to be known.
-async fn server(desk: &Desk) -> (Check, Vec<Check>) {
+/// The server, and what it tells. Where none runs and none was named, the files tell.
+async fn server(desk: &Desk, settings: Option<&Settings>) -> Vec<Check> {
     let client = match desk.client() {
         Ok(client) => client,
-        Err(fault) => return (of_fault(Verdict::Fail, "server", &fault), Vec::new()),
+        Err(fault) => return vec![of_fault(Verdict::Fail, "server", &fault)],
     };
     let facts = match client.get("/everstate/v1/doctor").await {
         Ok(facts) => facts,
         Err(fault) if fault.word == codes::UNREACHABLE.word => {
-            let mut checks = Vec::new();
-            for what in ["store", "providers"] {
-                checks.push(check(Verdict::Skip, what, "only a running server can tell"));
+            if !desk.names_server() {
+                return offline(&client.url, settings).await;
             }
-            return (of_fault(Verdict::Fail, "server", &fault), checks);
+            let skip = |what| check(Verdict::Skip, what, "only the server that was named can tell");
+            let named = of_fault(Verdict::Fail, "server", &fault);
+            return vec![named, skip("store"), skip("providers")];
         }
-        Err(fault) => return (of_fault(Verdict::Fail, "server", &fault), Vec::new()),
+        Err(fault) => return vec![of_fault(Verdict::Fail, "server", &fault)],
     };
-    let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
     let key = client.key.as_ref().map_or("no key", |it| it.origin.as_str());
     let up = format!("{}, version {}, key from {key}", client.url, text(&facts["version"]));
-    let mut checks = Vec::new();
-    let store = &facts["store"];
+    let mut checks = vec![check(Verdict::Ok, "server", up), store(&facts["store"])];
+    checks.extend(providers(&facts["providers"]));
+    checks
+}
+
+async fn offline(url: &str, settings: Option<&Settings>) -> Vec<Check> {
+    let text = format!("none runs at {url}: what follows is read from the files");
+    let attempt = Some("everstate dev     or, if it is elsewhere,   --server URL".to_owned());
+    let mut checks = vec![Check { attempt, ..check(Verdict::Skip, "server", text) }];
+    let Some(settings) = settings else {
+        let skip = |what| check(Verdict::Skip, what, "the configuration has to be right first");
+        checks.extend([skip("store"), skip("providers")]);
+        return checks;
+    };
+    let env = |name: &str| std::env::var(name).ok();
+    checks.push(match offline::store(settings, &env).await {
+        Ok(Some(facts)) => store(&facts),
+        Ok(None) => {
+            let text = format!("{}: not there yet, a server makes it", settings.store.value);
+            check(Verdict::Skip, "store", text)
+        }
+        Err(err) => {
+            // Somebody has it open, who is not at the usual address.
+            let locked = *err.code() == doors::STORE_LOCKED;
+            let verdict = if locked { Verdict::Warn } else { Verdict::Fail };
+            of_fault(verdict, "store", &Fault::from(err))
+        }
+    });
+    match offline::providers(settings, &env) {
+        Ok(told) => checks.extend(providers(&told)),
+        Err(err) => checks.push(of_fault(Verdict::Fail, "providers", &Fault::from(err))),
+    }
+    checks
+}
+
+fn store(store: &Value) -> Check {
     let flush = store["flush_us"]
         .as_u64()
         .map_or(String::new(), |it| format!(", last flush {}.{} ms", it / 1_000, it % 1_000 / 100));
@@ -141,26 +178,30 @@ async fn server(desk: &Desk) -> (Check, Vec<Check>) {
         words::bytes(store["bytes"].as_u64().unwrap_or_default()),
         text(&store["keys"]),
     );
-    checks.push(check(Verdict::Ok, "store", line));
-    for provider in facts["providers"].as_array().into_iter().flatten() {
-        let usable = provider["usable"] == true;
-        let verdict = match (usable, provider["simulation"] == true) {
-            (true, _) => Verdict::Ok,
-            (false, _) => Verdict::Skip,
-        };
+    check(Verdict::Ok, "store", line)
+}
+
+fn providers(told: &Value) -> Vec<Check> {
+    let all = || told.as_array().into_iter().flatten();
+    let mut checks = Vec::new();
+    for provider in all() {
+        let verdict = if provider["usable"] == true { Verdict::Ok } else { Verdict::Skip };
         let line = match provider["simulation"] == true {
             true => "a simulation, not a model; needs no key".to_owned(),
             false => text(&provider["credentials"]),
         };
         checks.push(check(verdict, &text(&provider["provider"]), line));
     }
-    let real = facts["providers"].as_array().into_iter().flatten();
-    if !real.into_iter().any(|it| it["usable"] == true && it["simulation"] == false) {
+    if !all().any(|it| it["usable"] == true && it["simulation"] == false) {
         let attempt = Some("export OPENAI_API_KEY=...   and start the server again".to_owned());
         checks.push(Check {
             attempt,
             ..check(Verdict::Warn, "models", "only the simulation can answer")
         });
     }
-    (check(Verdict::Ok, "server", up), checks)
+    checks
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }

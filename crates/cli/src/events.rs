@@ -4,32 +4,25 @@ use everstate_kernel::event::Append;
 use everstate_kernel::ids::{Millis, Seq};
 use serde_json::{Map, Value, json};
 
-/// Reads a told log, event by event.
-#[derive(Debug, Default)]
-pub(crate) struct Reader {
-    last_at: Millis,
-}
-
-impl Reader {
-    /// The API tells each event of a row by itself, with its fields beside the row's. Each becomes an append of its
-    /// own here: folding them one by one comes to the same. `None` for streaming pieces.
-    pub(crate) fn read(&mut self, told: &Value) -> Option<Append> {
-        let mut fields: Map<String, Value> = told.as_object()?.clone();
-        let seq = fields.remove("seq")?.as_u64()?;
-        let kind = fields.remove("kind")?.as_str()?.to_owned();
-        fields.remove("address");
-        // Of all kinds only this one has a time of its own by this name, and it never comes first in its row.
-        if kind != "retry_scheduled" {
-            self.last_at = fields.remove("at")?.as_u64()?;
-        }
-        let event = if fields.is_empty() {
-            Value::String(kind)
-        } else {
-            Value::Object(Map::from_iter([(kind, Value::Object(fields))]))
-        };
-        let body = json!({ "at": self.last_at, "events": [event] });
-        Append::decode(seq, body.to_string().as_bytes()).ok()
+/// The API tells each event of a row by itself, with its fields beside the row's. Each becomes an append of its own
+/// here: folding them one by one comes to the same. `None` for streaming pieces.
+pub(crate) fn read(told: &Value) -> Option<Append> {
+    let mut fields: Map<String, Value> = told.as_object()?.clone();
+    let seq = fields.remove("seq")?.as_u64()?;
+    let at: Millis = fields.remove("at")?.as_u64()?;
+    let kind = fields.remove("kind")?.as_str()?.to_owned();
+    fields.remove("address");
+    // The log's name for it, which beside a row's fields means the row's time.
+    if let Some(again) = fields.remove("again_at") {
+        fields.insert("at".to_owned(), again);
     }
+    let event = if fields.is_empty() {
+        Value::String(kind)
+    } else {
+        Value::Object(Map::from_iter([(kind, Value::Object(fields))]))
+    };
+    let body = json!({ "at": at, "events": [event] });
+    Append::decode(seq, body.to_string().as_bytes()).ok()
 }
 
 /// How far a followed log was heard, so that a reader that comes back hears each event once. A row's events come one

@@ -24,6 +24,7 @@ mod doctor;
 mod config;
 mod audit;
 mod approval;
+mod effect;
 mod version;
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@ use everstate_kernel::event::End;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::address::{session_of, short};
+use crate::address::short;
 use crate::desk::Desk;
 use crate::fault::{Done, Fault, codes};
 use crate::session::watch::follow;
@@ -45,13 +45,13 @@ impl Run {
         let first = stream.next().await?;
         let told = first.and_then(|it| serde_json::from_str::<serde_json::Value>(&it.data).ok());
         let response = told.as_ref().and_then(|it| it["response"]["id"].as_str());
-        let Some((response, session)) = response.and_then(|it| Some((it, session_of(it)?))) else {
-            return Err(Fault::new(&codes::NONSENSE, "the server did not name the response"));
+        let (Some(response), Some(session)) = (response, stream.session.take()) else {
+            let text = "the server named no response, or not its session";
+            return Err(Fault::new(&codes::NONSENSE, text));
         };
         if self.model == "rehearsal" && !desk.out.is_json {
             desk.out.note("rehearsal: a simulation, no model is called, no key is used");
         }
-        let session = session.to_string();
         let id = short(&session);
         if self.detach {
             match desk.out.is_json {

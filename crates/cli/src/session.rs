@@ -3,6 +3,7 @@
 mod cancel;
 mod fork;
 mod list;
+mod send;
 pub(crate) mod show;
 pub(crate) mod watch;
 
@@ -11,7 +12,7 @@ use clap::{Args, Subcommand};
 use crate::desk::Desk;
 use crate::fault::Done;
 
-/// Sessions: list, show, watch, fork, cancel
+/// Sessions: list, show, watch, send, fork, cancel
 #[derive(Debug, Args)]
 #[command(alias = "sessions")]
 pub(crate) struct Session {
@@ -25,6 +26,7 @@ enum Verb {
     List(list::List),
     Show(show::Show),
     Watch(watch::Watch),
+    Send(send::Send),
     Fork(fork::Fork),
     Cancel(cancel::Cancel),
 }
@@ -35,6 +37,7 @@ impl Session {
             Verb::List(it) => it.run(desk).await,
             Verb::Show(it) => it.run(desk).await,
             Verb::Watch(it) => it.run(desk).await,
+            Verb::Send(it) => it.run(desk).await,
             Verb::Fork(it) => it.run(desk).await,
             Verb::Cancel(it) => it.run(desk).await,
         }

@@ -7,9 +7,13 @@ use crate::fault::{Fault, codes};
 
 #[derive(Debug)]
 pub(crate) struct Events {
+    /// The session that the stream is about, if the server says so.
+    pub(crate) session: Option<String>,
     response: Response,
     buffer: Vec<u8>,
 }
+
+const SESSION: &str = "x-everstate-session";
 
 /// One event. `raw` is what stood on the wire, blank line included.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,7 +24,8 @@ pub(crate) struct Event {
 
 impl Events {
     pub(crate) fn new(response: Response) -> Events {
-        Events { response, buffer: Vec::new() }
+        let session = response.headers().get(SESSION).and_then(|it| it.to_str().ok());
+        Events { session: session.map(str::to_owned), response, buffer: Vec::new() }
     }
 
     /// The next event; `None` at the stream's end. A stream that breaks off is a fault.

@@ -58,6 +58,9 @@ pub struct Entry {
 /// A turn's place in the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Past {
+    /// The model that was asked for; empty in snapshots from before it was kept.
+    #[serde(default)]
+    pub model: String,
     pub started: Seq,
     pub ended: Option<Seq>,
     pub end: Option<End>,

@@ -14,8 +14,9 @@ impl Transcript {
     pub(crate) fn apply(&mut self, event: &Event, seq: Seq, before: &Live) {
         match event {
             Event::Created { inheritance: Some(it), .. } => self.push_all(&it.items),
-            Event::TurnStarted { turn, items, .. } => {
-                self.turns.insert(*turn, Past { started: seq, ended: None, end: None });
+            Event::TurnStarted { turn, terms, items } => {
+                let model = terms.agent.model.clone();
+                self.turns.insert(*turn, Past { model, started: seq, ended: None, end: None });
                 self.wait_all(items);
             }
             Event::Steered { items, .. } => self.wait_all(items),

@@ -48,12 +48,18 @@ fn summary(state: &Session, works: bool) -> String {
             (None, Some(_)) => "waiting",
             (None, None) => "idle",
         },
-        model: live.turn.as_ref().map(|it| it.terms.agent.model.as_str()),
+        model: model(state),
         turns: live.turn_no,
         cost_micros: live.spent,
         last_at: live.last_at,
     };
     serde_json::to_string(&summary).expect("a summary has a JSON form")
+}
+
+/// The last turn's, whether it has ended or not.
+fn model(state: &Session) -> Option<&str> {
+    let past = state.transcript.turns.values().next_back()?;
+    Some(past.model.as_str()).filter(|it| !it.is_empty())
 }
 
 pub(crate) async fn snapshot(

@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use everstate_kernel::ids::base32;
+use everstate_kernel::ids::{SessionId, base32};
 use futures_util::FutureExt;
 use futures_util::stream::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
@@ -211,6 +211,17 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
         }
     }
 }
+
+/// Names the session that an answer is about, for callers who know it only by names of another API.
+pub(crate) fn of_session(response: impl IntoResponse, session: SessionId) -> Response {
+    let mut response = response.into_response();
+    let name =
+        HeaderValue::from_str(&session.to_string()).expect("a session's id is plain letters");
+    response.headers_mut().insert(SESSION, name);
+    response
+}
+
+const SESSION: &str = "x-everstate-session";
 
 /// An answer in JSON.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
-//! Reads a store when no server runs: verifying its logs, and explaining why a step went where it went. Nothing is
-//! adopted, and no work is started.
+//! Reads a store when no server runs: verifying its logs, explaining why a step went where it went, and what `doctor`
+//! wants to know. Nothing is adopted, and no work is started.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use everstate_kernel::event::Append;
 use everstate_kernel::ids::{Seq, SessionId};
@@ -11,7 +12,7 @@ use everstate_runtime::ports::{ListKey, Listed, RowKind, Verdict};
 use everstate_store::open::Store;
 use serde_json::{Value, json};
 
-use crate::api::everstate::explain;
+use crate::api::everstate::{explain, installation};
 use crate::config::Settings;
 use crate::error::{ApiError, Result, codes, shown};
 use crate::keys::{INSTALLATION, PROJECT, hex};
@@ -81,16 +82,36 @@ pub async fn explain(
     attempts.told()
 }
 
-async fn open(settings: &Settings, env: Env<'_>) -> Result<Store> {
-    if let Some(path) = settings.store.value.strip_prefix("sqlite:") {
-        let path = settings.store_path(path.strip_prefix("//").unwrap_or(path));
-        if !path.exists() {
-            let text = format!("there is no store at {}", path.display());
-            return Err(ApiError::new(&codes::NOT_FOUND, text).attempt("--store sqlite:PATH"));
-        }
+/// What there is to say about the store for `doctor`. `None`: there is none yet.
+pub async fn store(settings: &Settings, env: Env<'_>) -> Result<Option<Value>> {
+    if file(settings).is_some_and(|it| !it.exists()) {
+        return Ok(None);
     }
-    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    wiring::open_store(settings, env, nowhere).await
+    let facts = open(settings, env).await?.upkeep.facts().await?;
+    Ok(Some(installation::store_told(settings, &facts)))
+}
+
+/// The providers that a server would have, and where their credentials come from. Nobody is asked.
+pub fn providers(settings: &Settings, env: Env<'_>) -> Result<Value> {
+    let (_, sources) = wiring::goods(settings, env, NOWHERE)?;
+    Ok(installation::sources_told(&sources))
+}
+
+/// No server listens while a store is read.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// The file of the store, if it is one.
+fn file(settings: &Settings) -> Option<PathBuf> {
+    let path = settings.store.value.strip_prefix("sqlite:")?;
+    Some(settings.store_path(path.strip_prefix("//").unwrap_or(path)))
+}
+
+async fn open(settings: &Settings, env: Env<'_>) -> Result<Store> {
+    if let Some(path) = file(settings).filter(|it| !it.exists()) {
+        let text = format!("there is no store at {}", path.display());
+        return Err(ApiError::new(&codes::NOT_FOUND, text).attempt("--store sqlite:PATH"));
+    }
+    wiring::open_store(settings, env, NOWHERE).await
 }
 
 /// All sessions with their projects, the newest of each project first.

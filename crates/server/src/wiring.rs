@@ -156,7 +156,11 @@ fn key_source(text: &str, dir: &Path) -> Result<KeySource> {
 }
 
 /// Everything that can be bought here, and from whom.
-fn goods(settings: &Settings, env: Env<'_>, listen: SocketAddr) -> Result<(Goods, Vec<Source>)> {
+pub(crate) fn goods(
+    settings: &Settings,
+    env: Env<'_>,
+    listen: SocketAddr,
+) -> Result<(Goods, Vec<Source>)> {
     let around = Around { env: &|name| env(name), dir: &settings.dir };
     let mut configs: BTreeMap<String, ProviderConfig> = settings.file.providers.clone();
     let mut by_name: Option<Found> = None;

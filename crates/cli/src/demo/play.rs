@@ -13,7 +13,6 @@ use super::child::{Server, Start};
 use super::person::Key;
 use super::show::Show;
 use super::stage::{Cast, INSTRUCTIONS, TASK, TOOLS};
-use crate::address::session_of;
 use crate::client::Client;
 use crate::desk::Desk;
 use crate::fault::{Fault, codes};
@@ -55,7 +54,7 @@ impl Play<'_> {
         let first =
             within("the first event", stream.next()).await?.ok_or_else(|| cut("at once"))?;
         let response = response_id(&first).ok_or_else(|| cut("without a response"))?;
-        let session = session_of(&response).ok_or_else(|| cut("with a foreign name"))?.to_string();
+        let session = stream.session.take().ok_or_else(|| cut("without its session"))?;
         let following = show.follow(&server.client, &session);
         let events = within("the first turn", rest(&mut stream)).await?;
         let approval = events.iter().find_map(approval_id).ok_or_else(|| {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
-use crate::events::{Place, Reader};
+use crate::events::{self, Place};
 use crate::out::Out;
 use crate::session::SESSIONS;
 use crate::timeline::{Look, Timeline};
@@ -30,7 +30,6 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Told {
     timeline: Timeline,
-    reader: Reader,
     place: Place,
     appends: Vec<Append>,
     has_head: bool,
@@ -68,7 +67,7 @@ impl Show {
         if !told.place.is_new(event) {
             return;
         }
-        let Some(append) = told.reader.read(event) else { return };
+        let Some(append) = events::read(event) else { return };
         if self.0.is_json {
             self.out().json(event);
         } else if !std::mem::replace(&mut told.has_head, true) {

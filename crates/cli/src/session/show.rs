@@ -7,7 +7,7 @@ use super::{SESSIONS, Which};
 use crate::address::short;
 use crate::client::Client;
 use crate::desk::Desk;
-use crate::events::Reader;
+use crate::events;
 use crate::fault::{Done, Fault};
 use crate::out::Out;
 use crate::timeline::{Line, Timeline};
@@ -31,7 +31,7 @@ impl Show {
         let session = &self.which.session;
         let standing = client.get(&format!("{SESSIONS}/{session}")).await?;
         let id = standing["id"].as_str().unwrap_or(session).to_owned();
-        let events = events(&client, &id).await?;
+        let events = all(&client, &id).await?;
         if desk.out.is_json {
             let mut whole = standing;
             whole["items"] = events.into();
@@ -49,7 +49,7 @@ impl Show {
 }
 
 /// All events of a session.
-pub(crate) async fn events(client: &Client, id: &str) -> Result<Vec<Value>, Fault> {
+pub(crate) async fn all(client: &Client, id: &str) -> Result<Vec<Value>, Fault> {
     let mut all = Vec::new();
     let mut after = 0;
     loop {
@@ -65,9 +65,9 @@ pub(crate) async fn events(client: &Client, id: &str) -> Result<Vec<Value>, Faul
 }
 
 /// The whole timeline of these events.
-pub(crate) fn told(events: &[Value]) -> (Timeline, Vec<Line>) {
-    let (mut timeline, mut reader) = (Timeline::default(), Reader::default());
-    let appends = events.iter().filter_map(|it| reader.read(it));
+pub(crate) fn told(told: &[Value]) -> (Timeline, Vec<Line>) {
+    let mut timeline = Timeline::default();
+    let appends = told.iter().filter_map(events::read);
     let lines = appends.flat_map(|it| timeline.hear(&it)).collect();
     (timeline, lines)
 }

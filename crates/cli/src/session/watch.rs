@@ -6,7 +6,7 @@ use reqwest::Method;
 
 use super::{SESSIONS, Which};
 use crate::desk::Desk;
-use crate::events::{Place, Reader};
+use crate::events::{self, Place};
 use crate::fault::{Done, Fault, codes};
 use crate::timeline::Timeline;
 
@@ -40,7 +40,7 @@ pub(crate) async fn follow(
     let client = desk.client()?;
     let standing = client.get(&format!("{SESSIONS}/{session}")).await?;
     let id = standing["id"].as_str().unwrap_or(session).to_owned();
-    let (mut timeline, mut reader) = (Timeline::default(), Reader::default());
+    let mut timeline = Timeline::default();
     let mut place = Place::default();
     let mut first = true;
     loop {
@@ -60,7 +60,7 @@ pub(crate) async fn follow(
             if !place.is_new(&told) {
                 continue;
             }
-            let Some(append) = reader.read(&told) else { continue };
+            let Some(append) = events::read(&told) else { continue };
             if desk.out.is_json {
                 desk.out.json(&told);
             } else if first {

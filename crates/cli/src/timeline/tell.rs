@@ -7,6 +7,7 @@ use everstate_kernel::plan::Plan;
 use everstate_kernel::tool::{Runs, Safety};
 
 use super::{Called, Line, Tally, Timeline, Tone, words};
+use crate::address::short;
 
 /// Shorter waits are not worth a line.
 const WAIT_MS_MIN: Millis = 1_000;
@@ -159,6 +160,11 @@ impl Timeline {
             }
             Event::ToolFinished { call, outcome, output, .. } => {
                 lines.push(self.finished(*call, *outcome, output, at));
+                if let (Outcome::Unknown, Some(about)) = (outcome, &self.session.about) {
+                    let id = about.id.to_string();
+                    let text = format!("everstate effect resolve {}/{call}", short(&id));
+                    lines.push(Line::row("settle", text).tail("--ok or --failed"));
+                }
             }
             Event::OutcomeLearned { call, outcome, output, .. } => {
                 let name = self.doubts.get(call).map_or("a call", String::as_str);

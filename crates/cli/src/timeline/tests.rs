@@ -313,6 +313,7 @@ fn doubt_is_said_aloud_and_settled() {
          -- the server stopped here, in the middle of its work -------------------------------------------------------
           5 10:03:21       adopted   epoch 2, 1 min 10 s after its last fact
             10:03:21       UNKNOWN   send_mail  may have happened; it is not run again, and the model is told
+            10:03:21       settle    everstate effect resolve ses_000000000000/1/c1  --ok or --failed
           6 10:03:22       learned   send_mail  what was unknown is known: ok 212 mails went out
           7 10:03:22  1.2  stayed    cloud-a/eu/m   cache warm, 1 refused
          -- the server stopped here, in the middle of its work -------------------------------------------------------

@@ -1,5 +1,7 @@
 //! Commands one after the other, as a person types them.
 
+use std::net::TcpListener;
+
 use crate::house::{CONFIG, House, KEY};
 
 #[test]
@@ -11,6 +13,7 @@ fn a_task_is_run_shown_explained_forked_and_verified() {
 
     // Aliases that are not listed, ids by their beginning, `@`.
     let list = house.run(&["sessions", "ls"]);
+    assert!(list.out.lines().nth(1).unwrap().ends_with("  slow"), "{}", list.out);
     let short = list.out.lines().nth(1).and_then(|it| it.split_whitespace().next()).unwrap();
     for which in [short, "@"] {
         let shown = house.run(&["session", "show", which]);
@@ -58,6 +61,63 @@ fn an_approval_waits_is_listed_and_answered_once() {
     assert_eq!(again.code, 6, "{}{}", again.out, again.err);
     let shown = house.run(&["session", "show"]);
     assert!(shown.out.contains("denied    by admin, \"not ours\""), "{}", shown.out);
+}
+
+#[test]
+fn what_is_approved_after_the_turn_starts_with_the_next() {
+    let house = House::new(CONFIG);
+    house.run(&["run", "refund it", "--model", "slow", "--tools", "refund"]);
+    let list = house.run(&["approval", "list"]);
+    let id = list.out.lines().nth(1).and_then(|it| it.split_whitespace().next()).unwrap();
+    let approved = house.run(&["approval", "approve", id]);
+    assert_eq!(approved.code, 0, "{}", approved.err);
+    for part in ["starts with the session's next turn", "previous_response_id=resp_"] {
+        assert!(approved.out.contains(part), "`{part}` is not in\n{}", approved.out);
+    }
+    // What it says to type does it.
+    let next = approved.out.lines().find_map(|it| it.strip_prefix("next: everstate ")).unwrap();
+    let words: Vec<&str> = next.split(' ').take(3).chain(["Go on."]).collect();
+    let sent = house.run(&words);
+    assert!(sent.out.contains("turn 2 begun"), "{}{}", sent.out, sent.err);
+    house.run(&["session", "watch", "@", "--until-idle"]);
+    let shown = house.run(&["session", "show"]);
+    assert!(shown.out.contains("refund(charge=ch_1)  sent"), "{}", shown.out);
+}
+
+#[test]
+fn what_may_have_happened_is_listed_and_settled() {
+    // It takes the request, and says nothing.
+    let bank = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!(
+        "[[tools]]\nname = \"mail\"\nmethod = \"POST\"\nurl = \"http://{}/mail\"\nallow_private = true\n",
+        bank.local_addr().unwrap()
+    );
+    let mut house = House::new(&config);
+    assert_eq!(house.run(&["effect", "list"]).out, "nothing is in doubt\n");
+    let begun = house.run(&["run", "call mail {}", "--tools", "mail", "--detach"]);
+    assert_eq!(begun.code, 0, "{}", begun.err);
+    let _held = bank.accept().unwrap();
+    house.kill();
+    house.start();
+    house.run(&["session", "watch", "@", "--until-idle"]);
+
+    let shown = house.run(&["session", "show"]);
+    let settle = shown.out.split("settle    everstate ").nth(1).expect("it is said aloud");
+    let settle: Vec<&str> = settle.split(' ').take(3).collect();
+    let list = house.run(&["effect", "list"]);
+    assert!(list.out.contains("/1/c1  unknown    mail()"), "{}", list.out);
+
+    let undecided = house.run(&settle);
+    assert_eq!(undecided.code, 2, "{}", undecided.out);
+    let both = [&settle[..], &["--ok", "--failed"]].concat();
+    assert_eq!(house.run(&both).code, 2);
+    let settled = house.run(&[&settle[..], &["--ok", "--note", "it was sent"]].concat());
+    assert!(settled.out.contains("it happened"), "{}{}", settled.out, settled.err);
+    let again = house.run(&[&settle[..], &["--failed"]].concat());
+    assert_eq!(again.code, 3, "{}", again.out);
+    assert_eq!(house.run(&["effect", "list"]).out, "nothing is in doubt\n");
+    let shown = house.run(&["session", "show"]);
+    assert!(shown.out.contains("learned   mail"), "{}", shown.out);
 }
 
 #[test]
@@ -115,4 +175,41 @@ fn dev_keeps_its_key_and_its_state() {
     assert!(String::from_utf8(list.stdout).unwrap().contains("ses_"), "durable by default");
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn the_doctor_looks_into_the_files_where_no_server_runs() {
+    let mut house = House::new(CONFIG);
+    let alone = |house: &House| {
+        let out = house.command(&["doctor"]).env_remove("EVERSTATE_URL").output().unwrap();
+        (out.status.code(), String::from_utf8(out.stdout).unwrap())
+    };
+    let here = house.dir.path().join(".everstate");
+    std::fs::create_dir(&here).unwrap();
+    std::fs::write(here.join("url"), "http://127.0.0.1:9").unwrap();
+    let toml = house.dir.path().join("everstate.toml");
+    std::fs::write(&toml, format!("[server]\nstore = \"sqlite:state.db\"\n{CONFIG}")).unwrap();
+
+    // Its server has it open, somewhere else.
+    let (code, said) = alone(&house);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("warn  store      ") && said.contains("skip  server     none"), "{said}");
+    let strict = house.command(&["doctor", "--strict"]).env_remove("EVERSTATE_URL").output();
+    assert_eq!(strict.unwrap().status.code(), Some(1));
+
+    house.kill();
+    let (code, said) = alone(&house);
+    assert_eq!(code, Some(0), "{said}");
+    for part in
+        ["skip  server     none runs at", "ok    store      sqlite:state.db, schema", "ok    slow"]
+    {
+        assert!(said.contains(part), "`{part}` is not in\n{said}");
+    }
+    // One that was named has to be there.
+    assert_eq!(house.run(&["doctor"]).code, 1);
+
+    std::fs::write(&toml, "[limits]\nsteps_maks = 3\n").unwrap();
+    let (code, said) = alone(&house);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("FAIL  config") && said.contains("skip  store"), "{said}");
 }

@@ -35,10 +35,28 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
                 words(&format!("{session} --at 9999")),
             ],
         ),
+        (
+            "session send",
+            vec![
+                words(&format!("{session} hello")),
+                words(&format!("{nobody} hello")),
+                words(session),
+            ],
+        ),
         ("session cancel", vec![words(session), words(nobody)]),
         ("approval list", vec![words("")]),
         ("approval approve", vec![words(nobody), words("")]),
         ("approval deny", vec![words("mcpr_0 --reason no")]),
+        ("effect list", vec![words("")]),
+        (
+            "effect resolve",
+            vec![
+                words(&format!("{nobody}/1/c1 --ok")),
+                words("nonsense --failed --note gone"),
+                words(&format!("{nobody}/1/c1")),
+                words(&format!("{nobody}/1/c1 --ok --failed")),
+            ],
+        ),
         (
             "explain",
             vec![

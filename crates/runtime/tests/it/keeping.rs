@@ -76,6 +76,10 @@ fn lists_tell_how_a_session_stands() {
             let projection = stored.sessions[&SESSION].projection.clone().unwrap();
             let summary: serde_json::Value =
                 serde_json::from_str(&projection.listing.unwrap().summary).unwrap();
+            assert_eq!(
+                summary["model"], "m",
+                "known from the first turn on, also when it has ended"
+            );
             (projection.ready, summary["state"].as_str().unwrap().to_owned())
         };
         assert_eq!(summary(), (true, "running".to_owned()));

@@ -4,7 +4,7 @@ mod approvals;
 mod effects;
 mod events;
 pub(crate) mod explain;
-mod installation;
+pub(crate) mod installation;
 mod say;
 mod sessions;
 mod verify;

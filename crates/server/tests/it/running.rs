@@ -47,7 +47,11 @@ async fn a_stream_in_the_background_is_told_again_byte_for_byte() {
     let told = read_events(&first);
     let id = told[0]["response"]["id"].as_str().unwrap().to_owned();
     let again = server.ask(reqwest::Method::GET, &format!("/v1/responses/{id}?stream=true"));
-    assert_eq!(again.send().await.unwrap().text().await.unwrap(), first);
+    let again = again.send().await.unwrap();
+    let session = again.headers()["x-everstate-session"].to_str().unwrap().to_owned();
+    assert_eq!(again.text().await.unwrap(), first);
+    let shown = server.get(&format!("/everstate/v1/sessions/{session}")).await.json;
+    assert_eq!(shown["turns"][0]["response"], *id, "the answer says in which session it is");
     let path = format!("/v1/responses/{id}?stream=true&starting_after=4");
     let rest = server.ask(reqwest::Method::GET, &path).send().await.unwrap();
     let rest = events(rest).await;

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use everstate_dialects::Names;
-use everstate_kernel::ids::SessionId;
+use everstate_kernel::ids::{CallId, SessionId};
 use everstate_kernel::input::{Approval, Input};
 use everstate_kernel::state::{CallState, Session};
 use everstate_runtime::host::Feed;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::effects::{each_session, read_effect};
+use super::effects::{self, each_session};
 use super::sessions::call_row;
+use crate::api::responses::turn_name;
 use crate::app::App;
 use crate::error::{ApiError, Result, codes, shown};
 use crate::http::{Answer, Whole};
@@ -72,12 +73,16 @@ pub(super) async fn answer(
     };
     let (session, call) = match app.naming.read(&who.project, &said.id) {
         Some(name) if name.kind == Kind::Approval => {
-            (name.session, everstate_kernel::ids::CallId { turn: name.turn, n: name.n })
+            app.session(&who, name.session).await.map_err(|_| missing())?;
+            (name.session, CallId { turn: name.turn, n: name.n })
         }
         Some(_) => return Err(missing()),
-        None => read_effect(&said.id).ok_or_else(missing)?,
+        None => {
+            let found = effects::find(&app, &who, &said.id).await?;
+            let (session, call) = found.ok_or_else(missing)?;
+            (App::about(&session)?.id, call)
+        }
     };
-    app.session(&who, session).await.map_err(|_| missing())?;
     let input = Input::Approve(Approval {
         call,
         approve: said.approve,
@@ -90,13 +95,25 @@ pub(super) async fn answer(
         .feed(session, vec![input], Feed::default())
         .await
         .map_err(|err| answered(refuse::feed(err, session), session))?;
+    let now = app.session(&who, session).await?;
     Ok(json!({
         "id": said.id,
         "effect": format!("{session}/{call}"),
         "approved": said.approve,
+        "starts": starts(&now, call, said.approve),
+        "response": turn_name(&app.names(App::about(&now)?), now.live.turn_no),
         "seq": fed.seq,
     })
     .into())
+}
+
+/// When an approved call starts: `now`, or with the `next_turn`, which the session's client begins.
+fn starts(session: &Session, call: CallId, approve: bool) -> Option<&'static str> {
+    let waits = || {
+        let state = session.live.calls.get(&call).map(|it| it.state);
+        state == Some(CallState::Approved) && session.live.turn.is_none()
+    };
+    approve.then(|| if waits() { "next_turn" } else { "now" })
 }
 
 fn answered(error: ApiError, session: SessionId) -> ApiError {

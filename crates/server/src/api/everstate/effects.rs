@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use everstate_kernel::ids::{CallId, SessionId};
+use everstate_kernel::ids::CallId;
 use everstate_kernel::input::Input;
 use everstate_kernel::item::{Body, Outcome, Part};
 use everstate_kernel::state::Session;
@@ -12,6 +12,7 @@ use everstate_runtime::ports::ListKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::sessions::named;
 use crate::app::App;
 use crate::error::{ApiError, Result, codes, shown};
 use crate::http::{Answer, Whole};
@@ -52,7 +53,9 @@ pub(super) async fn list(State(app): State<Arc<App>>, who: Principal) -> Result<
             items.push(json!({
                 "effect": format!("{}/{id}", about.id),
                 "session": about.id,
+                "address": format!("{}/{}", about.id, id.turn),
                 "tool": tool_of(&session, *id),
+                "arguments": arguments_of(&session, *id),
                 "closed": doubt.closed,
             }));
         }
@@ -63,7 +66,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, who: Principal) -> Result<
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settle {
-    /// `ses_.../1/c2`.
+    /// `ses_.../1/c2`; the beginning of the session's id is enough.
     effect: String,
     /// `ok`: it happened. `failed`: it did not.
     outcome: String,
@@ -81,7 +84,8 @@ pub(super) async fn resolve(
         let text = format!("no effect `{}` is in doubt", shown(&settle.effect));
         ApiError::new(&codes::NOT_FOUND, text).param("effect").attempt("everstate effect list")
     };
-    let (id, call) = read_effect(&settle.effect).ok_or_else(missing)?;
+    let (session, call) = find(&app, &who, &settle.effect).await?.ok_or_else(missing)?;
+    let id = App::about(&session)?.id;
     let outcome = match settle.outcome.as_str() {
         "ok" => Outcome::Ok,
         "failed" => Outcome::Failed,
@@ -93,7 +97,6 @@ pub(super) async fn resolve(
             .param("outcome"));
         }
     };
-    let session = app.session(&who, id).await.map_err(|_| missing())?;
     if !session.live.doubts.contains_key(&call) {
         return Err(missing());
     }
@@ -105,13 +108,28 @@ pub(super) async fn resolve(
         .feed(id, vec![Input::Returned { call, outcome, output }], Feed::default())
         .await
         .map_err(|err| refuse::feed(err, id))?;
-    Ok(json!({ "effect": settle.effect, "outcome": settle.outcome, "seq": fed.seq }).into())
+    let effect = format!("{id}/{call}");
+    Ok(json!({ "effect": effect, "outcome": settle.outcome, "seq": fed.seq }).into())
+}
+
+/// The session and the call that somebody means by `ses_.../1/c2`. `None`: there is no such session.
+pub(super) async fn find(
+    app: &Arc<App>,
+    who: &Principal,
+    text: &str,
+) -> Result<Option<(Arc<Session>, CallId)>> {
+    let Some((session, call)) = read_effect(text) else { return Ok(None) };
+    match named(app, who, session).await {
+        Ok(session) => Ok(Some((session, call))),
+        Err(err) if err.code() == &codes::NOT_FOUND => Ok(None),
+        Err(err) => Err(err),
+    }
 }
 
 /// `ses_.../1/c2`: session, turn and call.
-pub(super) fn read_effect(text: &str) -> Option<(SessionId, CallId)> {
+fn read_effect(text: &str) -> Option<(&str, CallId)> {
     let mut parts = text.split('/');
-    let session = parts.next()?.parse().ok()?;
+    let session = parts.next()?;
     let turn = parts.next()?.parse().ok()?;
     let n = parts.next()?.strip_prefix('c')?.parse().ok()?;
     parts.next().is_none().then_some((session, CallId { turn, n }))
@@ -119,8 +137,18 @@ pub(super) fn read_effect(text: &str) -> Option<(SessionId, CallId)> {
 
 /// The tool that a call asked for.
 pub(super) fn tool_of(session: &Session, call: CallId) -> Option<&str> {
+    asked(session, call).map(|(name, _)| name)
+}
+
+fn arguments_of(session: &Session, call: CallId) -> Option<&str> {
+    asked(session, call).map(|(_, arguments)| arguments)
+}
+
+fn asked(session: &Session, call: CallId) -> Option<(&str, &str)> {
     session.transcript.entries.iter().rev().find_map(|it| match &it.item.body {
-        Body::Call { call: id, name, .. } if *id == call => Some(name.as_str()),
+        Body::Call { call: id, name, arguments } if *id == call => {
+            Some((name.as_str(), arguments.as_str()))
+        }
         _ => None,
     })
 }

@@ -1,5 +1,5 @@
 //! A session's facts: as a list, or followed. Every event has the position of its row, its time, its kind, the address
-//! of what it is about, and its fields.
+//! of what it is about, and its fields, none of which hides one of these.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -126,12 +126,11 @@ pub(super) fn render_append(session: SessionId, append: &Append, place: &mut Pla
     let mut rendered = Vec::with_capacity(append.events.len());
     for event in &append.events {
         note(event, place);
-        let mut row = Map::new();
+        let mut row = fields(event);
         row.insert("seq".into(), append.seq.into());
         row.insert("at".into(), append.at.into());
         row.insert("kind".into(), event.kind().into());
         row.insert("address".into(), address(session, place).into());
-        row.extend(fields(event));
         rendered.push(Value::Object(row));
     }
     rendered
@@ -169,6 +168,19 @@ fn address(session: SessionId, place: &Place) -> String {
 
 /// The event's own fields. In the log an event is `{kind: {fields}}`.
 fn fields(event: &Event) -> Map<String, Value> {
+    let mut fields = logged(event);
+    if let Event::RetryScheduled { .. } = event
+        && let Some(at) = fields.remove("at")
+    {
+        fields.insert(AGAIN_AT.to_owned(), at);
+    }
+    fields
+}
+
+/// When a step is tried again. In the log this is the event's `at`; here that is the time of its row.
+const AGAIN_AT: &str = "again_at";
+
+fn logged(event: &Event) -> Map<String, Value> {
     let value = match event {
         Event::Foreign(foreign) => foreign.json.value(),
         known => serde_json::to_value(known).unwrap_or_default(),
@@ -182,3 +194,6 @@ fn fields(event: &Event) -> Map<String, Value> {
         _ => Map::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

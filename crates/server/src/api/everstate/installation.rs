@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use everstate_kernel::tool::Runs;
+use everstate_store::facts::Facts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::config::Settings;
 use crate::error::{ApiError, Result, codes};
 use crate::http::{Answer, Id, Whole};
 use crate::keys::{Principal, project_name};
+use crate::wiring::Source;
 
 pub(super) async fn offers(State(app): State<Arc<App>>, _who: Principal) -> Answer {
     let offers = app.stall.offers();
@@ -61,37 +64,41 @@ pub(super) async fn config(State(app): State<Arc<App>>, who: Principal) -> Resul
 pub(super) async fn doctor(State(app): State<Arc<App>>, who: Principal) -> Result<Answer> {
     admin(&who)?;
     let facts = app.upkeep.facts().await?;
-    let providers: Vec<Value> = app
-        .sources
-        .iter()
-        .map(|it| {
-            json!({
-                "provider": it.provider,
-                "kind": it.kind,
-                "base_url": it.base_url,
-                "credentials": it.credentials,
-                "usable": it.usable,
-                "simulation": it.simulation,
-            })
-        })
-        .collect();
     Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "config": app.settings.path.as_ref().map(|it| it.display().to_string()),
-        "store": {
-            "url": app.settings.store.value,
-            "path": facts.path.map(|it| it.display().to_string()),
-            "schema": facts.schema,
-            "bytes": facts.bytes,
-            "flush_us": facts.flush.map(|it| it.as_micros() as u64),
-            "keys": facts.keys,
-        },
-        "providers": providers,
+        "store": store_told(&app.settings, &facts),
+        "providers": sources_told(&app.sources),
         "offers": app.stall.offers().list.len(),
         "tools": app.menu.names(),
         "sessions_live": app.durable.host.n_live(),
     })
     .into())
+}
+
+pub(crate) fn store_told(settings: &Settings, facts: &Facts) -> Value {
+    json!({
+        "url": settings.store.value,
+        "path": facts.path.as_ref().map(|it| it.display().to_string()),
+        "schema": facts.schema,
+        "bytes": facts.bytes,
+        "flush_us": facts.flush.map(|it| it.as_micros() as u64),
+        "keys": facts.keys,
+    })
+}
+
+pub(crate) fn sources_told(sources: &[Source]) -> Value {
+    let row = |it: &Source| {
+        json!({
+            "provider": it.provider,
+            "kind": it.kind,
+            "base_url": it.base_url,
+            "credentials": it.credentials,
+            "usable": it.usable,
+            "simulation": it.simulation,
+        })
+    };
+    sources.iter().map(row).collect()
 }
 
 pub(super) async fn codes(_who: Principal) -> Answer {

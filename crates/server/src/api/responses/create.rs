@@ -18,10 +18,10 @@ use super::standing::{Standing, standing};
 use crate::app::{App, Waiting};
 use crate::claim::{Asked, Target};
 use crate::error::{ApiError, Result, codes};
-use crate::http::{Answer, Whole};
+use crate::http::{self, Answer, Whole};
 use crate::ids::SessionNames;
 use crate::keys::Principal;
-use crate::{http, meters, refuse};
+use crate::{meters, refuse};
 
 pub(super) async fn create(
     State(app): State<Arc<App>>,
@@ -33,8 +33,11 @@ pub(super) async fn create(
     let asked = Arc::new(Asked::read(&who, "POST /v1/responses", &headers, &whole.0)?);
     loop {
         let begun = begin_whole(&app, &who, &request, &asked).await?;
+        let target = begun.target.clone();
         match answer(&app, &who, &request, begun).await? {
-            Some(response) => return Ok(response),
+            // What is not stored cannot be looked at by its session's name.
+            Some(response) if target.memory => return Ok(response),
+            Some(response) => return Ok(http::of_session(response, target.session)),
             // It repeated a turn that was lost meanwhile: the next look decides whether to begin anew.
             None => continue,
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use everstate_dialects::responses::listing;
 use everstate_kernel::event::Event;
 use everstate_kernel::ids::Seq;
@@ -21,7 +21,7 @@ use super::follow::{Following, sse};
 use crate::app::App;
 use crate::claim::Target;
 use crate::error::{ApiError, Result, codes, shown};
-use crate::http::{Answer, Id, Params};
+use crate::http::{self, Answer, Id, Params};
 use crate::ids::{Kind, Name};
 use crate::keys::Principal;
 use crate::refuse;
@@ -55,7 +55,7 @@ pub(super) async fn retrieve(
             .param("starting_after"));
         }
         following.hear_through(found.past.ended.unwrap_or(found.session.head)).await?;
-        return Ok(Answer(following.response()).into_response());
+        return Ok(http::of_session(Answer(following.response()), found.name.session));
     }
     let (terms, _) = found.first_fact(&app).await?;
     if !terms.resumable {
@@ -67,7 +67,7 @@ pub(super) async fn retrieve(
         .why("only responses made with `background` and `stream` keep their stream")
         .attempt("retrieve it without `stream`"));
     }
-    Ok(sse(following, None, params.starting_after))
+    Ok(http::of_session(sse(following, None, params.starting_after), found.name.session))
 }
 
 pub(super) async fn cancel(
@@ -88,7 +88,7 @@ pub(super) async fn cancel(
     let names = app.names(App::about(&found.session)?);
     let mut following = Following::late(&app, names, &found.target(), found.past.started).await?;
     following.hear_all().await?;
-    Ok(Answer(following.response()).into_response())
+    Ok(http::of_session(Answer(following.response()), found.name.session))
 }
 
 /// Ends the turn, if it has not ended yet.
@@ -151,14 +151,14 @@ pub(super) async fn input_items(
     }
     let has_more = data.len() > limit;
     data.truncate(limit);
-    Ok(Answer::from(json!({
+    let answer = Answer::from(json!({
         "object": "list",
         "first_id": data.first().map(|it| it["id"].clone()),
         "last_id": data.last().map(|it| it["id"].clone()),
         "has_more": has_more,
         "data": data,
-    }))
-    .into_response())
+    }));
+    Ok(http::of_session(answer, found.name.session))
 }
 
 /// A stored response.
