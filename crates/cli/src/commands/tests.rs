@@ -194,7 +194,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 fn every_variable_of_ours_is_in_the_reference() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = BTreeSet::new();
-    for krate in std::fs::read_dir(crates).unwrap().flatten() {
+    for krate in std::fs::read_dir(crates).expect("the folder of the crates is there").flatten() {
         variables(&krate.path().join("src"), &mut found);
     }
     let told: BTreeSet<String> = ENVIRONMENT
@@ -212,7 +212,7 @@ fn variables(dir: &Path, found: &mut BTreeSet<String>) {
         if path.is_dir() {
             variables(&path, found);
         } else if path.extension().is_some_and(|it| it == "rs") && !path.ends_with("tests.rs") {
-            let text = std::fs::read_to_string(&path).unwrap();
+            let text = std::fs::read_to_string(&path).expect("a source file is text");
             let names = text.split("\"EVERSTATE_").skip(1);
             found.extend(
                 names
