@@ -9,7 +9,7 @@ use crate::ids::{CallId, ItemId, Seq, SessionId, TurnNo};
 use crate::input::Visible;
 use crate::item::{Body, Item, Outcome, Part, Status};
 use crate::plan::Warm;
-use crate::state::{About, Call, CallState, Doubt, Session};
+use crate::state::{About, Call, CallState, Doubt, Entry, Session};
 
 /// What a fork begins with, copied: deleting the parent harms no fork.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,10 +44,22 @@ pub fn inherit(session: &Session) -> Option<Inheritance> {
     let unseen = live.turn.as_ref().filter(|it| it.terms.visible == Visible::AtEnd).map(|it| it.no);
     let seen = |item: &Item| Some(item.id.turn) != unseen || outlives_its_turn(item);
 
-    let said = session.transcript.entries.iter().filter(|it| !it.hidden).map(|it| &it.item);
-    let kept =
-        said.filter(|it| it.status == Status::Completed && it.body != Body::Erased && seen(it));
-    let mut items: Vec<Item> = kept.map(|it| (**it).clone()).collect();
+    let entries = &session.transcript.entries;
+    let is_kept = |it: &&Entry| {
+        let item = &it.item;
+        !it.hidden && item.status == Status::Completed && item.body != Body::Erased && seen(item)
+    };
+    let mut items: Vec<Item> =
+        entries.iter().filter(is_kept).map(|it| (*it.item).clone()).collect();
+    for item in &mut items {
+        // A summary goes on standing for the same, also where its last item is not taken along.
+        if let Body::Compaction { through, .. } = &mut item.body
+            && let Some(last) = entries.iter().position(|it| it.item.id == *through)
+            && let Some(last) = entries[..=last].iter().rfind(is_kept)
+        {
+            *through = last.item.id;
+        }
+    }
 
     let mut open = Vec::new();
     let mut doubts: Vec<(CallId, Doubt)> =

@@ -1030,3 +1030,40 @@ fn an_approval_that_ends_its_turn_starts_nothing() {
         "#]],
     );
 }
+
+#[test]
+fn a_summary_stands_for_the_same_in_a_fork() {
+    check(
+        "
+        user: hello
+        placed: eu-1
+        shown he
+        crash
+        placed: eu-1
+        model: hello you
+        compact 1:1
+        request
+        fork
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 owned, epoch 2
+              4 1.1#1 lost
+              4 sealed: assistant "he" (incomplete)
+              4 attempt 1.1#2 restart
+              5 1.1#2 placed: eu-1
+              6 1.1#2 replied: assistant "hello you"
+              6 turn 1 completed
+              7 compacted: summary through 1:1
+                would send: summary through 1:1 | assistant "hello you"
+              1 created as a fork with 3 items, 0 open calls
+              1 owned, epoch 1
+                would send: summary through 1:0 | assistant "hello you"
+            wants: nothing
+        "#]],
+    );
+}
