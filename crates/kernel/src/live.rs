@@ -20,8 +20,8 @@ impl Live {
                 self.calls = it.open.iter().cloned().collect();
                 self.doubts = it.doubts.iter().cloned().collect();
                 self.warm = it.warm.clone();
-                self.next_idx =
-                    it.items.iter().filter(|item| item.id.turn == it.turn_no).count() as u32;
+                // The fork's own items are among these; a gap in the numbers does no harm.
+                self.next_idx = it.items.len() as u32;
             }
             Event::Created { inheritance: None, .. } => (),
             Event::Owned { epoch } => self.epoch = *epoch,
@@ -159,7 +159,7 @@ impl Live {
 
     fn pass_time(&mut self, at: Millis) {
         let passed = at.saturating_sub(self.last_at);
-        if passed > 0 && self.is_working() {
+        if self.is_working() {
             self.in_turn(|it| it.worked_ms = it.worked_ms.saturating_add(passed));
         }
     }

@@ -1,5 +1,6 @@
 //! Stories of a session, told in lines, and the log they leave.
 
+mod asking;
 mod play;
 
 use expect_test::{Expect, expect};

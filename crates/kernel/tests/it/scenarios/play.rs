@@ -1,5 +1,7 @@
 //! Plays a story: each line is an input, what is refused is said, and the end tells what the session wants.
 
+use std::sync::Arc;
+
 use everstate_kernel::delta::{Finish, ReplyEnd};
 use everstate_kernel::effect::Effect;
 use everstate_kernel::event::Append;
@@ -9,6 +11,7 @@ use everstate_kernel::item::*;
 use everstate_kernel::money::Usage;
 use everstate_kernel::plan::NoOffer;
 use everstate_kernel::state::Session;
+use everstate_kernel::tool::ToolChoice;
 
 use crate::{story, tools};
 
@@ -174,6 +177,24 @@ impl Play {
                 let inheritance = everstate_kernel::fork::inherit(&self.session).unwrap();
                 self.create(SessionId(2), Some(inheritance));
             }
+            "choice" => {
+                let request = self.session.request(self.attempt(true)).expect("it is wanted");
+                let (choice, n) = (&request.tool_choice, request.n_prefix);
+                let line = format!(
+                    "    may choose: {choice:?}; prefix of {n} in {}\n",
+                    request.items.len()
+                );
+                self.told.push_str(&line);
+            }
+            "ask" => {
+                let ask = self.session.ask(self.attempt(false)).expect("it is wanted");
+                let (needs, avoid, budget) = (ask.needs, ask.avoid, ask.budget);
+                let warm = ask.warm.map(|it| format!("{} with {} tokens", it.offer, it.tokens));
+                self.told.push_str(&format!(
+                    "    asks: {needs:?}, warm {warm:?}, avoid {avoid:?}, budget {budget:?}, loop {}\n",
+                    ask.in_tool_loop
+                ));
+            }
             "request" => {
                 let items: Vec<Item> =
                     self.session.transcript.sent().iter().map(|it| (**it).clone()).collect();
@@ -190,6 +211,15 @@ impl Play {
             let n: u32 = n.parse().unwrap();
             match name {
                 "hold" => self.terms.calls = Calls::Hold,
+                "named_read" => self.choose(ToolChoice::Named("read".into())),
+                "no_tools" => self.choose(ToolChoice::None),
+                "required" => self.choose(ToolChoice::Required),
+                "allowed_read" => {
+                    self.choose(ToolChoice::Allowed { names: vec!["read".into()], required: true });
+                }
+                "attempts" => self.terms.limits.attempts_max = n,
+                "tokens" => self.terms.limits.tokens_max = n.into(),
+                "bytes" => self.terms.limits.bytes_max = n.into(),
                 "attached" => {
                     self.terms.caller = Caller::Attached;
                     self.terms.resumable = false;
@@ -204,20 +234,26 @@ impl Play {
         }
     }
 
-    /// `said; answer ask; approve pay`
+    fn choose(&mut self, choice: ToolChoice) {
+        Arc::make_mut(&mut self.terms.agent).tool_choice = choice;
+    }
+
+    /// `said; answer ask; approve pay; told read`
     fn begin(&mut self, rest: &str, when_busy: WhenBusy) {
         let mut parts = rest.split("; ");
         let said = parts.next().unwrap();
         let (mut answers, mut approvals) = (Vec::new(), Vec::new());
+        let mut items = Vec::new();
         for part in parts {
             let (word, name) = part.split_once(' ').unwrap();
             match word {
                 "answer" => answers.push(self.answer(name)),
+                "told" => items.extend(history(items.len() as u32, name)),
                 _ => approvals.push(self.approval(name, word == "approve")),
             }
         }
         let body = Body::Message { role: Role::User, parts: vec![Part::text(said)] };
-        let items = vec![NewItem { body, provider_id: None, extra: None }];
+        items.push(new(body));
         let terms = self.terms.clone();
         self.feed(Input::Begin(Begin { items, answers, approvals, terms, when_busy }));
     }
@@ -277,6 +313,22 @@ impl Play {
     fn approval(&self, name: &str, approve: bool) -> Approval {
         Approval { call: self.call(name), approve, by: "dana".into(), reason: None }
     }
+}
+
+/// What a client tells of an earlier call: the call and its result, or the call alone.
+fn history(n: u32, name: &str) -> Vec<NewItem> {
+    let call = CallId { turn: 0, n };
+    let (name, is_whole) = match name.strip_suffix(" alone") {
+        Some(name) => (name, false),
+        None => (name, true),
+    };
+    let made = Body::Call { call, name: name.into(), arguments: "{}".into() };
+    let result = Body::Result { call, outcome: Outcome::Ok, output: vec![Part::text("told")] };
+    [Some(made), is_whole.then_some(result)].into_iter().flatten().map(new).collect()
+}
+
+fn new(body: Body) -> NewItem {
+    NewItem { body, provider_id: None, extra: None }
 }
 
 fn item_id(text: &str) -> ItemId {
