@@ -1,6 +1,7 @@
 //! The small words: names, money, places, and the folding of pieces.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use everstate_kernel::delta::{Delta, Fold, Frame, Opening};
 use everstate_kernel::erase::redact;
@@ -9,12 +10,13 @@ use everstate_kernel::ids::{
     Address, AttemptId, BUCKETS, CallId, ItemId, SessionId, base32, from_base32,
 };
 use everstate_kernel::input::Approval;
-use everstate_kernel::item::{Outcome, Output, OutputBody, Part, Sealed, Status};
+use everstate_kernel::item::{Body, Item, Outcome, Output, OutputBody, Part, Role, Sealed, Status};
 use everstate_kernel::json::Json;
 use everstate_kernel::money::{Price, Usage};
 use everstate_kernel::offer::{Offer, Scope};
 use everstate_kernel::plan::OfferSet;
 use everstate_kernel::policy::{Constraints, Require};
+use everstate_kernel::request::illegal;
 use proptest::prelude::*;
 
 proptest! {
@@ -310,4 +312,49 @@ fn a_session_keeps_its_bucket() {
         .map(|it| SessionId(it).bucket())
         .into();
     expect_test::expect!["[0, 485, 485, 0, 801]"].assert_eq(&format!("{buckets:?}"));
+}
+
+#[test]
+fn what_no_provider_takes_is_seen() {
+    let item = |idx, body| Arc::new(item(idx, body));
+    let user = || Body::Message { role: Role::User, parts: vec![Part::text("u")] };
+    let assistant = || Body::Message { role: Role::Assistant, parts: vec![Part::text("a")] };
+    let id = |n| CallId { turn: 1, n };
+    let call = |n| Body::Call { call: id(n), name: "f".into(), arguments: "{}".into() };
+    let result = |n| Body::Result { call: id(n), outcome: Outcome::Ok, output: Vec::new() };
+    let see = |bodies: Vec<Body>| {
+        illegal(&(0..).zip(bodies).map(|(idx, body)| item(idx, body)).collect::<Vec<_>>())
+    };
+    assert_eq!(see(vec![]), None);
+    assert_eq!(
+        see(vec![user(), call(1), call(2), assistant(), result(2), result(1), user()]),
+        None
+    );
+    for (bodies, why) in [
+        (vec![call(1)], "has no result"),
+        (vec![result(1)], "without its call"),
+        (vec![call(1), result(1), result(1)], "without its call"),
+        (vec![call(1), result(1), call(1), result(1)], "stands twice"),
+        (vec![call(1), user(), result(1)], "between a call and its result"),
+        (
+            vec![call(1), Body::Note { text: "n".into() }, result(1)],
+            "between a call and its result",
+        ),
+        (vec![Body::Erased], "was erased"),
+    ] {
+        assert!(see(bodies.clone()).is_some_and(|it| it.contains(why)), "{bodies:?}: {why}");
+    }
+    let mut cut = (*item(0, assistant())).clone();
+    cut.status = Status::Incomplete;
+    assert!(illegal(&[Arc::new(cut)]).is_some_and(|it| it.contains("incomplete")));
+}
+
+fn item(idx: u32, body: Body) -> Item {
+    Item {
+        id: ItemId { turn: 1, idx },
+        body,
+        status: Status::Completed,
+        provider_id: None,
+        extra: None,
+    }
 }
