@@ -54,7 +54,7 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         title: "[providers.NAME]",
-        about: "Who serves models. `kind` says which defaults stand below these; see [providers.md](../providers.md), and for `rehearsal`, which takes a `script` alone, [rehearsal.md](../rehearsal.md).",
+        about: "Who serves models. `kind` says which defaults stand below these; see [providers.md](../providers.md). The kind `rehearsal` has keys of its own.",
         head: "[providers.x]\nkind = \"openai\"\n",
         place: "/providers/gpus",
         keys: &[
@@ -87,6 +87,55 @@ const SECTIONS: &[Section] = &[
             ("first_token_ms", "until the first piece of the answer", ""),
             ("idle_ms", "between two pieces, later on", ""),
             ("total_ms", "until the end of the answer", ""),
+        ],
+    },
+    Section {
+        title: "[providers.NAME.quirks]",
+        about: "What a server does not know, or calls by another name. Each is true or false, but the last.",
+        head: "[providers.x]\nkind = \"openai\"\n[providers.x.quirks]\n",
+        place: "/providers/gpus/quirks",
+        keys: &[
+            ("max_tokens", "chat: the output limit is called `max_tokens`", "the kind's"),
+            (
+                "no_developer_role",
+                "there is no `developer` role: it becomes `system`",
+                "the kind's",
+            ),
+            ("no_stream_options", "chat: `stream_options` is refused", "the kind's"),
+            ("no_parallel_tool_calls", "`parallel_tool_calls` is refused", "the kind's"),
+            ("no_strict", "`strict` of a function is refused", "the kind's"),
+            ("no_json_schema", "answers can be held to JSON, but to no schema", "the kind's"),
+            ("no_forced_tools", "`tool_choice` knows only `auto` and `none`", "the kind's"),
+            ("no_reasoning_effort", "the effort of reasoning is refused", "the kind's"),
+            ("no_prompt_cache_key", "`prompt_cache_key` is refused", "the kind's"),
+            ("no_store", "responses: `store` and `include` are refused", "the kind's"),
+            ("short_call_ids", "call ids are exactly nine letters and digits", "the kind's"),
+            ("text_results", "results of tools are plain text", "the kind's"),
+            (
+                "reasoning_field",
+                "chat: earlier reasoning is handed back in the field of this name",
+                "the kind's",
+            ),
+        ],
+    },
+    Section {
+        title: "[providers.NAME], kind = \"rehearsal\"",
+        about: "A simulation, not a model; scripts are told in [rehearsal.md](../rehearsal.md).",
+        head: "[providers.x]\nkind = \"rehearsal\"\n",
+        place: "/providers/stage",
+        keys: &[
+            ("kind", "`rehearsal`", "required"),
+            (
+                "script",
+                "the script as a table, or the path of a TOML file with it",
+                "it repeats what it was told",
+            ),
+            (
+                "fail",
+                "when the whole provider is down, as in [rehearsal.md](../rehearsal.md)",
+                "never",
+            ),
+            ("timeouts", "as above", ""),
         ],
     },
     Section {
@@ -213,7 +262,27 @@ organization = "org_1"
 project = "proj_1"
 timeouts = { connect_ms = 5_000, first_token_ms = 30_000, idle_ms = 30_000, total_ms = 600_000 }
 reply_max_bytes = 1_048_576
-quirks = { max_tokens = true }
+
+[providers.gpus.quirks]
+max_tokens = true
+no_developer_role = true
+no_stream_options = false
+no_parallel_tool_calls = false
+no_strict = false
+no_json_schema = false
+no_forced_tools = false
+no_reasoning_effort = false
+no_prompt_cache_key = true
+no_store = false
+short_call_ids = false
+text_results = false
+reasoning_field = "reasoning_content"
+
+[providers.stage]
+kind = "rehearsal"
+script = { delay_ms = 20 }
+fail = { status = 503, from = 3, times = 1 }
+timeouts = { idle_ms = 1_000 }
 
 [[offers]]
 model = "llama"
