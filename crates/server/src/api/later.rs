@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::error::{ApiError, codes};
 use crate::keys::Principal;
 
-const LATER: &[&str] = &[
+pub(crate) const LATER: &[&str] = &[
     "/v1/responses/compact",
     "/v1/responses/input_tokens",
     "/v1/conversations",

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::response::Response;
 use everstate_kernel::ids::{ItemId, SessionId, TurnNo};
 use everstate_runtime::host::FeedError;
 use everstate_runtime::ports::{Put, PutError};
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::retrieve::{find, stop};
 use crate::app::App;
 use crate::error::Result;
-use crate::http::{Answer, Id};
+use crate::http::{self, Answer, Id};
 use crate::keys::Principal;
 use crate::refuse;
 
@@ -30,7 +31,7 @@ pub(super) async fn delete(
     State(app): State<Arc<App>>,
     who: Principal,
     Id(id): Id,
-) -> Result<Answer> {
+) -> Result<Response> {
     let found = find(&app, &who, &id).await?;
     stop(&app, &found).await?;
     let (session, turn) = (found.name.session, found.name.turn);
@@ -38,7 +39,7 @@ pub(super) async fn delete(
     let gone = mark(&app, &who, session, turn).await?;
     let state = match app.durable.host.look(session).await {
         Ok(state) => state,
-        Err(FeedError::NotFound) => return Ok(deleted(&id)),
+        Err(FeedError::NotFound) => return Ok(deleted(&id, session)),
         Err(err) => return Err(refuse::feed(err, session)),
     };
     let kept = state.transcript.turns.keys().filter(|it| !gone.contains(it)).max().copied();
@@ -66,11 +67,12 @@ pub(super) async fn delete(
             }
         }
     }
-    Ok(deleted(&id))
+    Ok(deleted(&id, session))
 }
 
-fn deleted(id: &str) -> Answer {
-    json!({ "id": id, "object": "response", "deleted": true }).into()
+fn deleted(id: &str, session: SessionId) -> Response {
+    let told = json!({ "id": id, "object": "response", "deleted": true });
+    http::of_session(Answer::from(told), session)
 }
 
 pub(super) async fn is_deleted(
