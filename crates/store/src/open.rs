@@ -125,8 +125,17 @@ fn open_sqlite(path: &Path, settings: Settings) -> Result<Store, OpenError> {
     migrate::make_folder(folder).map_err(|err| down(&err))?;
     let lock = lock::take(path, &settings.address)?;
     let source = settings.keys.unwrap_or_else(|| KeySource::File(beside("master.key")));
+    let keys = beside("keys.db");
+    if path.exists() && !keys.exists() {
+        return Err(OpenError::Key(format!(
+            "the data keys, {}, are missing; without them nothing in {} can be read: bring them back from the same copy",
+            keys.display(),
+            path.display()
+        )));
+    }
+    // The keys come first, so that a crash in between leaves no state without them.
+    let file = KeyFile::open(&keys, &source, settings.flush)?;
     let shelf = SqliteShelf::open(path, settings.flush, lock)?;
-    let file = KeyFile::open(&beside("keys.db"), &source, settings.flush)?;
     let keys = Keys::in_file(file).map_err(|err| down(&err))?;
     // Of this state alone: what it does not know, it deletes.
     let folder = path.with_extension("blobs");

@@ -62,8 +62,21 @@ impl Draft<'_> {
             return End::Incomplete(Cut::Cost);
         }
         let model = self.live.turn.as_ref().map_or("", |it| it.terms.agent.model.as_str());
+        let only_too_long = no_offer.against.contains_key(&Reason::ContextTooSmall)
+            && no_offer
+                .against
+                .keys()
+                .all(|it| matches!(it, Reason::ContextTooSmall | Reason::OtherModel));
         let (code, message) = if no_offer.unknown_model {
             ("model_not_found", format!("there is no model `{model}`; nothing was sent"))
+        } else if only_too_long {
+            // The word by which agents know that they have to shorten what they say.
+            (
+                "context_length_exceeded",
+                format!(
+                    "the conversation is longer than any offer of `{model}` can take; nothing was sent"
+                ),
+            )
         } else {
             (
                 "no_offer",

@@ -386,6 +386,24 @@ fn no_offer_may_come_back() {
 }
 
 #[test]
+fn what_is_too_long_everywhere_is_said_to_be_too_long() {
+    check(
+        "
+        user: hello
+        no offer: too long
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 not placed
+              3 turn 1 failed: context_length_exceeded
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
 fn a_slow_attempt_is_hedged_and_the_first_to_speak_wins() {
     check(
         "

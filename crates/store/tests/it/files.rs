@@ -137,6 +137,10 @@ async fn without_its_key_it_stays_shut() {
         "the environment variable EVERSTATE_TEST_NO_SUCH_KEY is not set; it holds the master key"
     ]
     .assert_eq(&refused.to_string());
+    fs::remove_file(folder.path().join("keys.db")).unwrap();
+    let refused = open(&url, Settings::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("keys.db, are missing"), "{refused}");
+    assert!(!folder.path().join("keys.db").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

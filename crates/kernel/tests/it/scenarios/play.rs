@@ -1,5 +1,6 @@
 //! Plays a story: each line is an input, what is refused is said, and the end tells what the session wants.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use everstate_kernel::delta::{Finish, ReplyEnd};
@@ -9,7 +10,7 @@ use everstate_kernel::ids::{AttemptId, CallId, ItemId, SessionId};
 use everstate_kernel::input::*;
 use everstate_kernel::item::*;
 use everstate_kernel::money::Usage;
-use everstate_kernel::plan::NoOffer;
+use everstate_kernel::plan::{NoOffer, OfferSet, Reason};
 use everstate_kernel::state::Session;
 use everstate_kernel::tool::ToolChoice;
 
@@ -99,12 +100,14 @@ impl Play {
             }
             "no" => {
                 let again_at = rest.rsplit(' ').next().unwrap().parse().ok();
-                let no_offer = NoOffer {
-                    against: Default::default(),
-                    offers_revision: 1,
-                    again_at,
-                    unknown_model: false,
-                };
+                let mut against = BTreeMap::new();
+                if rest.ends_with("too long") {
+                    for reason in [Reason::ContextTooSmall, Reason::OtherModel] {
+                        against.insert(reason, OfferSet::default());
+                    }
+                }
+                let no_offer =
+                    NoOffer { against, offers_revision: 1, again_at, unknown_model: false };
                 let attempt = self.attempt(false);
                 self.feed(Input::NotPlaced { attempt, no_offer });
             }
