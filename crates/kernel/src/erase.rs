@@ -1,10 +1,11 @@
 //! Erasing: what has to go with an item, and what is left of a fact when its contents are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::delta::Frame;
-use crate::event::{Append, Event};
-use crate::ids::{CallId, ItemId, Seq};
+use crate::event::{Append, End, Event};
+use crate::ids::{CallId, ItemId, Seq, TurnNo};
 use crate::item::{Body, Item};
 use crate::state::Transcript;
 
@@ -85,6 +86,7 @@ pub fn redact(is_frame: bool, seq: Seq, body: &[u8], items: &BTreeSet<ItemId>) -
     let mut touched = false;
     for event in &mut append.events {
         touched |= redact_event(event, items);
+        touched |= redact_words(event, &whole_turns(items));
         // A denial's reason stands in the call's result, and goes with it.
         if let Event::ApprovalAnswered(answer) = event
             && closed.contains(&answer.call)
@@ -93,6 +95,41 @@ pub fn redact(is_frame: bool, seq: Seq, body: &[u8], items: &BTreeSet<ItemId>) -
         }
     }
     touched.then(|| append.encode())
+}
+
+/// Turns that lose the first thing that was said in them, and with it all that was asked beside it.
+pub(crate) fn whole_turns(items: &BTreeSet<ItemId>) -> BTreeSet<TurnNo> {
+    items.iter().filter(|it| it.idx == 0).map(|it| it.turn).collect()
+}
+
+/// Stands where a message stood that may have quoted what was erased.
+pub(crate) const ERASED: &str = "erased";
+
+/// Instructions, what the door echoes, and failures, which may quote a prompt.
+fn redact_words(event: &mut Event, turns: &BTreeSet<TurnNo>) -> bool {
+    match event {
+        Event::TurnStarted { turn, terms, .. } if turns.contains(turn) => {
+            terms.echo = None;
+            Arc::make_mut(&mut terms.agent).instructions = None;
+            true
+        }
+        Event::AttemptFailed { attempt, failure, .. } if turns.contains(&attempt.turn) => {
+            failure.message = ERASED.to_owned();
+            true
+        }
+        Event::TurnEnded { turn, end } if turns.contains(turn) => redact_end(end),
+        _ => false,
+    }
+}
+
+pub(crate) fn redact_end(end: &mut End) -> bool {
+    match end {
+        End::Failed { message, .. } => {
+            *message = ERASED.to_owned();
+            true
+        }
+        End::Completed | End::Incomplete(_) | End::Cancelled(_) | End::Steered => false,
+    }
 }
 
 /// The call whose result this is, if the result is among the items.

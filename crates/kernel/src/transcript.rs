@@ -93,6 +93,11 @@ impl Transcript {
 
     /// Its place stays, hidden.
     fn erase(&mut self, items: &BTreeSet<ItemId>) {
+        for turn in crate::erase::whole_turns(items) {
+            if let Some(end) = self.turns.get_mut(&turn).and_then(|it| it.end.as_mut()) {
+                crate::erase::redact_end(end);
+            }
+        }
         for entry in self.entries.iter_mut().filter(|it| items.contains(&it.item.id)) {
             *entry = Entry { item: Arc::new(crate::erase::erased(&entry.item)), hidden: true };
         }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use everstate_kernel::delta::{Delta, Fold, Frame, Opening};
 use everstate_kernel::erase::redact;
-use everstate_kernel::event::{Append, Event};
+use everstate_kernel::event::{Append, Cost, End, Event};
 use everstate_kernel::ids::{
     Address, AttemptId, BUCKETS, CallId, ItemId, SessionId, base32, from_base32,
 };
-use everstate_kernel::input::Approval;
+use everstate_kernel::input::{Approval, Failure, FailureClass};
 use everstate_kernel::item::{Body, Item, Outcome, Output, OutputBody, Part, Role, Sealed, Status};
 use everstate_kernel::json::Json;
 use everstate_kernel::money::{Price, Usage};
@@ -357,4 +357,32 @@ fn item(idx: u32, body: Body) -> Item {
         provider_id: None,
         extra: None,
     }
+}
+
+#[test]
+fn with_its_first_item_a_turn_loses_all_that_was_asked_with_it() {
+    let mut terms = crate::tools::terms();
+    Arc::make_mut(&mut terms.agent).instructions = Some("swordfish".into());
+    terms.echo = Some(Json::parse(r#"{"metadata":"swordfish"}"#).unwrap());
+    let said = Body::Message { role: Role::User, parts: vec![Part::text("swordfish")] };
+    let failure = Failure {
+        class: FailureClass::Invalid,
+        message: "I will not say swordfish".into(),
+        status: None,
+        code: None,
+        retry_after_ms: None,
+    };
+    let attempt = AttemptId { turn: 1, step: 1, attempt: 1 };
+    let end = End::Failed { code: "x".into(), message: "not swordfish".into() };
+    let events = vec![
+        Event::TurnStarted { turn: 1, terms, items: vec![item(0, said)] },
+        Event::AttemptFailed { attempt, failure, cost: Cost::default() },
+        Event::TurnEnded { turn: 1, end },
+    ];
+    let append = Append { seq: 1, at: 1, events };
+    let other = BTreeSet::from([ItemId { turn: 1, idx: 3 }]);
+    assert_eq!(redact(false, 1, &append.encode(), &other), None);
+    let gone = BTreeSet::from([ItemId { turn: 1, idx: 0 }]);
+    let left = redact(false, 1, &append.encode(), &gone).unwrap();
+    assert!(!String::from_utf8(left).unwrap().contains("swordfish"));
 }
