@@ -369,3 +369,31 @@ fn tokens_and_bytes_have_limits() {
         "#]],
     );
 }
+
+#[test]
+fn what_a_model_said_stays_in_its_order() {
+    check(
+        "
+        user: read; see data:image/png;base64,AA
+        ask
+        placed: eu-1
+        model: call read, and so on
+        returned read: red
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "" | user "read"
+              2 step 1
+              2 attempt 1.1#1 first
+                asks: Needs { tools: true, images: true, schema: false, input_tokens: 12, max_output_tokens: None }, warm None, avoid {}, budget None, loop false
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call read{} as 1/c1 | assistant "and so on"
+              4 1/c1 started
+              5 1/c1 ok: red
+              5 step 2
+              5 attempt 1.2#1 first
+                would send: user "" | user "read" | call read{} as 1/c1 | assistant "and so on" | result of 1/c1 ok "red"
+            wants: place 1.2#1, wake at 100001
+        "#]],
+    );
+}

@@ -252,6 +252,10 @@ impl Play {
             match word {
                 "answer" => answers.push(self.answer(name)),
                 "told" => items.extend(history(items.len() as u32, name)),
+                "see" => {
+                    let image = Part::Image { url: name.into(), detail: None };
+                    items.push(new(Body::Message { role: Role::User, parts: vec![image] }));
+                }
                 _ => approvals.push(self.approval(name, word == "approve")),
             }
         }
