@@ -101,7 +101,10 @@ fn read(arguments: &[String]) -> Option<(Around, Vec<&'static Part>)> {
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => around.quick = true,
-            "--everstate" => around.everstate = Some(PathBuf::from(words.next()?)),
+            "--everstate" => {
+                // The server runs in a folder of its own.
+                around.everstate = std::path::absolute(words.next()?).ok();
+            }
             name => parts.push(PARTS.iter().find(|it| it.name == name)?),
         }
     }

@@ -270,6 +270,13 @@ impl Serialize for EventOut<'_> {
     }
 }
 
+/// A body without foreign events, which is nearly every one.
+#[derive(Deserialize)]
+struct KnownIn {
+    at: Millis,
+    events: Vec<Event>,
+}
+
 #[derive(Deserialize)]
 struct BodyIn {
     at: Millis,
@@ -309,6 +316,9 @@ impl Append {
     }
 
     pub fn decode(seq: Seq, body: &[u8]) -> Result<Append, serde_json::Error> {
+        if let Ok(KnownIn { at, events }) = serde_json::from_slice(body) {
+            return Ok(Append { seq, at, events });
+        }
         let body: BodyIn = serde_json::from_slice(body)?;
         Ok(Append { seq, at: body.at, events: body.events.into_iter().map(|it| it.0).collect() })
     }

@@ -16,7 +16,7 @@ use everstate_runtime::ports::{
 use crate::blobs::Blobs;
 use crate::keys::Keys;
 use crate::row::{Header, SealedRow};
-use crate::seal::{Content, DataKey, SMALL, compress, decompress, mac, random};
+use crate::seal::{Content, DataKey, FAST, compress, decompress, mac, random};
 use crate::segment::{self, Packed};
 use crate::shelf::{
     Append, BlobName, Change, Hold, KeyId, SealedPost, SealedSegment, SealedSnapshot, Shelf, Wrote,
@@ -279,7 +279,7 @@ impl Log for SealedLog {
         let hold = self.stripes.shared(session).await;
         let Some(id) = self.shelf.data_key(session).await? else { return Ok(()) };
         let key = self.find_key(session, id).await?;
-        let text = match compress(&body, SMALL) {
+        let text = match compress(&body, FAST) {
             Some(packed) => [&[1][..], &packed].concat(),
             None => [&[0][..], &body].concat(),
         };

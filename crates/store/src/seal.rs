@@ -15,7 +15,7 @@ use crate::shelf::KeyId;
 const TAG_LEN: usize = 16;
 /// Shorter texts hardly shrink.
 const COMPRESS_MIN: usize = 128;
-/// For rows a caller waits for.
+/// For rows a caller waits for, and for snapshots, which are written again soon.
 pub(crate) const FAST: i32 = 1;
 /// For what is packed in the background and kept for long.
 pub(crate) const SMALL: i32 = 6;
@@ -138,6 +138,7 @@ impl Content {
 
 thread_local! {
     static FAST_COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 /// The length and the compressed text, if that is shorter.
@@ -163,6 +164,12 @@ pub(crate) fn compress(plain: &[u8], level: i32) -> Option<Vec<u8>> {
 pub(crate) fn decompress(text: &[u8]) -> Option<Vec<u8>> {
     let (len, packed) = text.split_first_chunk::<4>()?;
     let len = u32::from_be_bytes(*len) as usize;
-    let plain = zstd::bulk::decompress(packed, len).ok()?;
+    // Making its context takes longer than reading a row: each thread keeps one.
+    let plain = DECOMPRESSOR.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = zstd::bulk::Decompressor::new().ok();
+        }
+        slot.as_mut()?.decompress(packed, len).ok()
+    })?;
     (plain.len() == len).then_some(plain)
 }

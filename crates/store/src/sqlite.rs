@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_runtime::ports::{Document, Down, Head, ListKey, Listed, PostOutcome};
+use rusqlite::config::DbConfig;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
@@ -77,9 +78,16 @@ fn connect(path: &Path, flush: Flush) -> rusqlite::Result<Connection> {
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.pragma_update(None, "secure_delete", true)?;
     db.pragma_update(None, "cache_size", -8_000)?;
+    steady(&db)?;
     db.busy_timeout(std::time::Duration::from_secs(10))?;
     db.set_prepared_statement_cache_capacity(64);
     Ok(db)
+}
+
+/// Without this a cached statement is compiled anew whenever its parameters change: the values might favour another
+/// plan. There is one good plan for each of ours.
+fn steady(db: &Connection) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 // ---- keys and columns --------------------------------------------------------------------

@@ -62,6 +62,7 @@ impl Inner {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(&self.path, flags)?;
         db.pragma_update(None, "cache_size", -1_000)?;
+        super::steady(&db)?;
         db.busy_timeout(std::time::Duration::from_secs(10))?;
         Ok(db)
     }
