@@ -24,6 +24,10 @@ pub(crate) fn run(arguments: &[String]) -> Done {
         shell::cargo()
             .env("PATH", path)
             .env("CARGO_NET_OFFLINE", "true")
+            // Each of hundreds of mutants lives through the simulation: fewer lives, and a quick build of them.
+            .env("EVERSTATE_SEEDS", "150")
+            .env("PROPTEST_CASES", "16")
+            .env("CARGO_PROFILE_DEV_DEBUG", "false")
             .args(["mutants", "--package", "everstate-kernel", "--output"])
             .arg(&out)
             .args(arguments),

@@ -3,20 +3,26 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use everstate_kernel::agent::Agent;
 use everstate_kernel::delta::{Delta, Fold, Frame, Opening};
 use everstate_kernel::erase::redact;
 use everstate_kernel::event::{Append, Cost, End, Event};
 use everstate_kernel::ids::{
     Address, AttemptId, BUCKETS, CallId, ItemId, SessionId, base32, from_base32,
 };
-use everstate_kernel::input::{Approval, Failure, FailureClass};
-use everstate_kernel::item::{Body, Item, Outcome, Output, OutputBody, Part, Role, Sealed, Status};
+use everstate_kernel::input::{
+    Approval, Begin, Create, Failure, FailureClass, Input, NewItem, WhenBusy,
+};
+use everstate_kernel::item::{
+    Body, Item, Outcome, Output, OutputBody, Part, Reasoning, Role, Sealed, Status,
+};
 use everstate_kernel::json::Json;
 use everstate_kernel::money::{Price, Usage};
 use everstate_kernel::offer::{Offer, Scope};
 use everstate_kernel::plan::OfferSet;
 use everstate_kernel::policy::{Constraints, Require};
 use everstate_kernel::request::illegal;
+use everstate_kernel::state::Session;
 use proptest::prelude::*;
 
 proptest! {
@@ -385,4 +391,70 @@ fn with_its_first_item_a_turn_loses_all_that_was_asked_with_it() {
     let gone = BTreeSet::from([ItemId { turn: 1, idx: 0 }]);
     let left = redact(false, 1, &append.encode(), &gone).unwrap();
     assert!(!String::from_utf8(left).unwrap().contains("swordfish"));
+}
+
+#[test]
+fn tokens_are_estimated_from_every_byte_that_is_sent() {
+    let session = |change: &dyn Fn(&mut Agent, &mut Vec<NewItem>)| {
+        let mut session = Session::default();
+        let mut feed = |input| {
+            let events = session.decide(input, &[], 1).unwrap();
+            session.apply(&Append { seq: session.head + 1, at: 1, events });
+        };
+        feed(Input::Create(Create {
+            id: SessionId(1),
+            project: "p".into(),
+            door: "test".into(),
+            named: false,
+            metadata: None,
+            inheritance: None,
+            epoch: 1,
+        }));
+        let mut terms = crate::tools::terms();
+        let agent = Arc::make_mut(&mut terms.agent);
+        agent.tools.clear();
+        let mut items = Vec::new();
+        change(agent, &mut items);
+        let when_busy = WhenBusy::Refuse;
+        feed(Input::Begin(Begin { items, answers: vec![], approvals: vec![], terms, when_busy }));
+        session.ask(AttemptId { turn: 1, step: 1, attempt: 1 }).unwrap().needs.input_tokens
+    };
+    let text = "x".repeat(400);
+    let said = |body| NewItem { body, provider_id: None, extra: None };
+    let call = CallId { turn: 0, n: 1 };
+    let thought = Reasoning {
+        summary: vec![text.clone()],
+        content: vec![text.clone()],
+        sealed: Some(Sealed { domain: "d".into(), content: text.clone() }),
+    };
+    assert_eq!(session(&|_, _| ()), 0);
+    assert_eq!(session(&|agent, _| agent.instructions = Some(text.clone())), 100);
+    assert_eq!(session(&|_, items| items.push(said(Body::Reasoning(thought.clone())))), 300);
+    let tool = |agent: &mut Agent| {
+        let mut tool = crate::tools::all().remove(4);
+        tool.name = text.clone();
+        tool.description = Some(text.clone());
+        tool.parameters = Some(Json::parse(format!("\"{}\"", "x".repeat(398))).unwrap());
+        agent.tools.push(tool);
+    };
+    assert_eq!(session(&|agent, _| tool(agent)), 300);
+    assert_eq!(
+        session(&|agent, items| {
+            tool(agent);
+            agent.instructions = Some(text.clone());
+            let extra = Json::parse(format!("\"{}\"", "x".repeat(398))).unwrap();
+            let body = Body::Message {
+                role: Role::User,
+                parts: vec![Part::text(&text), Part::Refusal { text: text.clone() }],
+            };
+            items.push(NewItem { body, provider_id: None, extra: Some(extra) });
+            items.push(said(Body::Call { call, name: text.clone(), arguments: text.clone() }));
+            items.push(said(Body::Result {
+                call,
+                outcome: Outcome::Ok,
+                output: vec![Part::text(&text)],
+            }));
+        }),
+        1_000
+    );
 }

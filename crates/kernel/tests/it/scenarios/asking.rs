@@ -397,3 +397,78 @@ fn what_a_model_said_stays_in_its_order() {
         "#]],
     );
 }
+
+#[test]
+fn what_a_running_turn_leaves_to_a_fork() {
+    check(
+        "
+        terms: at_end
+        user: not yet seen
+        placed: eu-1
+        model: call read
+        fork
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "not yet seen"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call read{} as 1/c1
+              4 1/c1 started
+              1 created as a fork with 0 items, 0 open calls
+              1 owned, epoch 1
+                would send: 
+            wants: nothing
+        "#]],
+    );
+    check(
+        "
+        user: seen as it goes
+        placed: eu-1
+        model: call read
+        fork
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "seen as it goes"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call read{} as 1/c1
+              4 1/c1 started
+              1 created as a fork with 3 items, 0 open calls
+              1 owned, epoch 1
+                would send: user "seen as it goes" | call read{} as 1/c1 | result of 1/c1 unknown "It is not known whether this call took effect: the session was forked while it was running."
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn a_fork_may_learn_what_it_does_not_know() {
+    check(
+        "
+        user: post and pay
+        placed: eu-1
+        model: call post, call pay
+        fork
+        returned pay: paid
+        returned post: posted
+        ",
+        expect![[r#"
+              2 turn 1: user "post and pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call post{} as 1/c1 | call pay{} as 1/c2
+              4 1/c1 started
+              4 1/c2 wants a yes
+              1 created as a fork with 5 items, 0 open calls
+              1 owned, epoch 1
+              - nothing follows
+              2 1/c1 learned: ok
+            wants: nothing
+        "#]],
+    );
+}
