@@ -7,6 +7,7 @@ use everstate_kernel::agent::Agent;
 use everstate_kernel::delta::{Delta, Fold, Frame, Opening};
 use everstate_kernel::erase::redact;
 use everstate_kernel::event::{Append, Cost, End, Event};
+use everstate_kernel::fork::Lineage;
 use everstate_kernel::ids::{
     Address, AttemptId, BUCKETS, CallId, ItemId, SessionId, base32, from_base32,
 };
@@ -22,7 +23,7 @@ use everstate_kernel::offer::{Offer, Scope};
 use everstate_kernel::plan::OfferSet;
 use everstate_kernel::policy::{Constraints, Require};
 use everstate_kernel::request::illegal;
-use everstate_kernel::state::Session;
+use everstate_kernel::state::{About, Session};
 use proptest::prelude::*;
 
 proptest! {
@@ -457,4 +458,22 @@ fn tokens_are_estimated_from_every_byte_that_is_sent() {
         }),
         1_000
     );
+}
+
+#[test]
+fn inherited_names_belong_to_who_minted_them() {
+    let about = About {
+        id: SessionId(3),
+        project: "p".into(),
+        door: "test".into(),
+        named: false,
+        metadata: None,
+        created_at: 1,
+        lineage: vec![
+            Lineage { session: SessionId(1), through: 2 },
+            Lineage { session: SessionId(2), through: 5 },
+        ],
+    };
+    let minted: Vec<u128> = (1..=7).map(|turn| about.minted_by(turn).0).collect();
+    assert_eq!(minted, [1, 1, 2, 2, 2, 3, 3]);
 }

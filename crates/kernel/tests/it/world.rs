@@ -513,12 +513,19 @@ impl World {
                 _ => return,
             };
             for append in &mut self.log {
+                let secrets = secrets(append, &gone);
                 let body = append.encode();
                 if let Some(left) = everstate_kernel::erase::redact(false, append.seq, &body, &gone)
                 {
-                    self.outside.secrets_erased.extend(secrets(append, &gone));
                     *append = Append::decode(append.seq, &left).unwrap();
                 }
+                let left = String::from_utf8(append.encode()).unwrap();
+                assert!(
+                    secrets.iter().all(|it| !left.contains(it)),
+                    "row {} keeps {secrets:?}",
+                    append.seq
+                );
+                self.outside.secrets_erased.extend(secrets);
             }
             self.replayed = Session::replay(&self.log);
         }

@@ -472,3 +472,72 @@ fn a_fork_may_learn_what_it_does_not_know() {
         "#]],
     );
 }
+
+#[test]
+fn what_has_to_go_with_an_item() {
+    let story = |erase: &str| {
+        format!(
+            "user: read
+            placed: eu-1
+            model: hm, call read
+            returned read: red
+            placed: eu-1
+            model: hm, hm, done
+            user: again
+            placed: eu-1
+            model: hm, done again
+            {erase}
+            request"
+        )
+    };
+    let rest = |erase: &str| {
+        let told = crate::scenarios::play::play(&story(erase));
+        told.lines().skip_while(|it| !it.contains(" erased ")).collect::<Vec<_>>().join("\n") + "\n"
+    };
+    // A result, its call, and the thought that led to the call.
+    expect![[r#"
+         11 erased 1:1 1:2 1:3
+            would send: user "read" | reasoning | reasoning | assistant "done" | user "again" | reasoning | assistant "done again"
+        wants: nothing
+    "#]].assert_eq(&rest("erase 1:3"));
+    expect![[r#"
+         11 erased 1:1 1:2 1:3
+            would send: user "read" | reasoning | reasoning | assistant "done" | user "again" | reasoning | assistant "done again"
+        wants: nothing
+    "#]].assert_eq(&rest("erase 1:2"));
+    // A thought alone; what was said, with the thoughts before it; what a person said.
+    expect![[r#"
+         11 erased 1:4
+            would send: user "read" | reasoning | call read{} as 1/c1 | result of 1/c1 ok "red" | reasoning | assistant "done" | user "again" | reasoning | assistant "done again"
+        wants: nothing
+    "#]].assert_eq(&rest("erase 1:4"));
+    expect![[r#"
+         11 erased 1:4 1:5 1:6
+            would send: user "read" | reasoning | call read{} as 1/c1 | result of 1/c1 ok "red" | user "again" | reasoning | assistant "done again"
+        wants: nothing
+    "#]].assert_eq(&rest("erase 1:6"));
+    expect![[r#"
+         11 erased 2:0
+            would send: user "read" | reasoning | call read{} as 1/c1 | result of 1/c1 ok "red" | reasoning | reasoning | assistant "done" | reasoning | assistant "done again"
+        wants: nothing
+    "#]].assert_eq(&rest("erase 2:0"));
+}
+
+#[test]
+fn an_older_owner_is_refused() {
+    check(
+        "
+        adopt 3
+        adopt 3
+        adopt 2
+        adopt 4
+        ",
+        expect![[r#"
+              2 owned, epoch 3
+              3 owned, epoch 3
+              - refused: OldEpoch { current: 3 }
+              4 owned, epoch 4
+            wants: nothing
+        "#]],
+    );
+}

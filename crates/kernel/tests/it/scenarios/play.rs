@@ -1,6 +1,7 @@
 //! Plays a story: each line is an input, what is refused is said, and the end tells what the session wants.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use everstate_kernel::delta::{Finish, ReplyEnd};
@@ -159,6 +160,7 @@ impl Play {
                 let epoch = self.session.live.epoch + 1;
                 self.feed(Input::Adopted { epoch });
             }
+            "adopt" => self.feed(Input::Adopted { epoch: rest.parse().unwrap() }),
             "cancel" => {
                 let turn = self.session.live.turn_no;
                 self.feed(Input::Cancel { turn });
@@ -178,6 +180,8 @@ impl Play {
             "unpark" => self.feed(Input::Unpark),
             "fork" => {
                 let inheritance = everstate_kernel::fork::inherit(&self.session).unwrap();
+                let names: BTreeSet<ItemId> = inheritance.items.iter().map(|it| it.id).collect();
+                assert_eq!(names.len(), inheritance.items.len(), "no name is given twice");
                 self.create(SessionId(2), Some(inheritance));
             }
             "choice" => {
@@ -278,6 +282,7 @@ impl Play {
                 let status = if how == "cut " { Status::Incomplete } else { Status::Completed };
                 Output { status, ..output(call) }
             }
+            None if said == "hm" => output(OutputBody::Reasoning(Reasoning::default())),
             None => text(said),
         };
         let outputs = said.split(", ").map(output).collect();
