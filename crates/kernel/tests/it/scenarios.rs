@@ -261,7 +261,7 @@ fn a_shown_answer_that_is_lost_is_sealed_and_begun_anew() {
               2 attempt 1.1#1 first
               3 1.1#1 placed: eu-1
               4 owned, epoch 2
-              4 1.1#1 lost
+              4 1.1#1 lost after 1 frames
               4 sealed: assistant "Once upon" (incomplete)
               4 attempt 1.1#2 restart
               5 1.1#2 placed: eu-2
@@ -270,7 +270,7 @@ fn a_shown_answer_that_is_lost_is_sealed_and_begun_anew() {
               6 attempt 1.1#3 restart
               7 1.1#3 placed: eu-1
               8 owned, epoch 3
-              8 1.1#3 lost
+              8 1.1#3 lost after 1 frames
               8 sealed: assistant "In a land" (incomplete)
               8 turn 1 failed: process_lost
             wants: nothing
@@ -918,11 +918,11 @@ fn time_in_which_nobody_had_the_session_is_not_work() {
               3 1.1#1 placed: eu-1
               4 parked: a test
               5 unparked
-              5 1.1#1 lost
+              5 1.1#1 lost after 0 frames
               5 attempt 1.1#2 retry
               6 1.1#2 placed: eu-1
               7 owned, epoch 2
-              7 1.1#2 lost
+              7 1.1#2 lost after 0 frames
               7 attempt 1.1#3 retry
               8 1.1#3 placed: eu-1
               - nothing follows
@@ -1071,7 +1071,7 @@ fn a_summary_stands_for_the_same_in_a_fork() {
               2 attempt 1.1#1 first
               3 1.1#1 placed: eu-1
               4 owned, epoch 2
-              4 1.1#1 lost
+              4 1.1#1 lost after 1 frames
               4 sealed: assistant "he" (incomplete)
               4 attempt 1.1#2 restart
               5 1.1#2 placed: eu-1

@@ -34,7 +34,9 @@ fn line((append, event): (&Append, &Event)) -> String {
         Event::AttemptFailed { attempt, failure, .. } => {
             format!("{attempt} failed: {}", word(&failure.class))
         }
-        Event::AttemptLost { attempt, .. } => format!("{attempt} lost"),
+        Event::AttemptLost { attempt, frames, .. } => {
+            format!("{attempt} lost after {frames} frames")
+        }
         Event::AttemptDropped { attempt, .. } => format!("{attempt} dropped"),
         Event::Sealed { items, .. } => format!("sealed: {}", said(items)),
         Event::RetryScheduled { at, .. } => format!("retry at {at}"),

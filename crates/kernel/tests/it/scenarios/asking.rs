@@ -541,3 +541,73 @@ fn an_older_owner_is_refused() {
         "#]],
     );
 }
+
+#[test]
+fn a_limit_may_be_reached_and_not_passed() {
+    check(
+        "
+        terms: cost=9
+        user: hello
+        placed: eu-1
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+            wants: model 1.1#1, wake at 100001
+        "#]],
+    );
+    check(
+        "
+        terms: cost=8
+        user: hello
+        placed: eu-1
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 dropped
+              3 turn 1 incomplete: cost
+            wants: nothing
+        "#]],
+    );
+    check(
+        "
+        terms: attempts=1
+        user: hello
+        no offer: again 900
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 not placed
+              3 turn 1 failed: no_offer
+            wants: nothing
+        "#]],
+    );
+    check(
+        "
+        terms: attempts=2
+        user: hello
+        placed: eu-1 others
+        fail: broken
+        placed: eu-2 others
+        fail: broken
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 failed: broken
+              4 attempt 1.1#2 fallback
+              5 1.1#2 placed: eu-2
+              6 1.1#2 failed: broken
+              6 turn 1 failed: upstream_broken
+            wants: nothing
+        "#]],
+    );
+}
