@@ -611,3 +611,65 @@ fn a_limit_may_be_reached_and_not_passed() {
         "#]],
     );
 }
+
+#[test]
+fn who_speaks_first_is_asked_only_where_several_could() {
+    check(
+        "
+        user: hello
+        placed: eu-1
+        spoke #1
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              - nothing follows
+            wants: model 1.1#1, wake at 100001
+        "#]],
+    );
+    check(
+        "
+        terms: hedge
+        user: hello
+        spoke #1
+        placed: eu-1 others
+        spoke #1
+        spoke #1
+        wait 50
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              - nothing follows
+              3 1.1#1 placed: eu-1
+              4 1.1#1 chosen
+              - nothing follows
+              - nothing follows
+            wants: model 1.1#1, wake at 100001
+        "#]],
+    );
+    check(
+        "
+        terms: hedge
+        user: hello
+        placed: eu-1 others
+        wait 50
+        spoke #2
+        spoke #1
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 attempt 1.1#2 hedge
+              - nothing follows
+              5 1.1#1 chosen
+              5 1.1#2 dropped
+            wants: model 1.1#1, wake at 100001
+        "#]],
+    );
+}
