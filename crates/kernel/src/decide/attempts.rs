@@ -55,21 +55,17 @@ impl Draft<'_> {
         if let Some((_, failure)) = failed {
             return upstream_failed(failure);
         }
-        let only_budget = !no_offer.against.is_empty()
-            && no_offer.against.keys().all(|it| matches!(it, Reason::Budget | Reason::OtherModel))
-            && no_offer.against.contains_key(&Reason::Budget);
-        if only_budget {
+        let only = |reason: Reason| {
+            let mut reasons = no_offer.against.keys().filter(|it| **it != Reason::OtherModel);
+            reasons.next() == Some(&reason) && reasons.next().is_none()
+        };
+        if only(Reason::Budget) {
             return End::Incomplete(Cut::Cost);
         }
         let model = self.live.turn.as_ref().map_or("", |it| it.terms.agent.model.as_str());
-        let only_too_long = no_offer.against.contains_key(&Reason::ContextTooSmall)
-            && no_offer
-                .against
-                .keys()
-                .all(|it| matches!(it, Reason::ContextTooSmall | Reason::OtherModel));
         let (code, message) = if no_offer.unknown_model {
             ("model_not_found", format!("there is no model `{model}`; nothing was sent"))
-        } else if only_too_long {
+        } else if only(Reason::ContextTooSmall) {
             // The word by which agents know that they have to shorten what they say.
             (
                 "context_length_exceeded",
@@ -80,7 +76,10 @@ impl Draft<'_> {
         } else {
             (
                 "no_offer",
-                format!("no offer of `{model}` may or can serve this step; nothing was sent"),
+                format!(
+                    "no offer of `{model}` may or can serve this step{}; nothing was sent",
+                    told(no_offer)
+                ),
             )
         };
         End::Failed { code: code.into(), message }
@@ -202,6 +201,18 @@ impl Draft<'_> {
         let usage = Usage { estimated: plan.is_some(), ..Usage::default() };
         Cost { usage, micros: plan.map_or(0, |it| it.expected) }
     }
+}
+
+/// How many offers of the model fell for which reason, in the reasons' own words.
+fn told(no_offer: &NoOffer) -> String {
+    let fell = no_offer.against.iter().filter(|(reason, _)| **reason != Reason::OtherModel);
+    let fell: Vec<String> = fell
+        .map(|(reason, offers)| {
+            let words = String::from(reason.clone()).replace('_', " ").replace(':', ": ");
+            format!("{} {words}", offers.len())
+        })
+        .collect();
+    if fell.is_empty() { String::new() } else { format!(" ({})", fell.join(", ")) }
 }
 
 /// May an answer that had been shown be begun anew?

@@ -20,7 +20,7 @@ use everstate_kernel::item::{
 use everstate_kernel::json::Json;
 use everstate_kernel::money::{Price, Usage};
 use everstate_kernel::offer::{Offer, Scope};
-use everstate_kernel::plan::OfferSet;
+use everstate_kernel::plan::{NoOffer, OfferSet, Reason};
 use everstate_kernel::policy::{Constraints, Require};
 use everstate_kernel::request::illegal;
 use everstate_kernel::state::{About, Session};
@@ -402,15 +402,7 @@ fn tokens_are_estimated_from_every_byte_that_is_sent() {
             let events = session.decide(input, &[], 1).unwrap();
             session.apply(&Append { seq: session.head + 1, at: 1, events });
         };
-        feed(Input::Create(Create {
-            id: SessionId(1),
-            project: "p".into(),
-            door: "test".into(),
-            named: false,
-            metadata: None,
-            inheritance: None,
-            epoch: 1,
-        }));
+        feed(created());
         let mut terms = crate::tools::terms();
         let agent = Arc::make_mut(&mut terms.agent);
         agent.tools.clear();
@@ -476,4 +468,68 @@ fn inherited_names_belong_to_who_minted_them() {
     };
     let minted: Vec<u128> = (1..=7).map(|turn| about.minted_by(turn).0).collect();
     assert_eq!(minted, [1, 1, 2, 2, 2, 3, 3]);
+}
+
+#[test]
+fn why_there_is_no_offer_is_said() {
+    let end = |against: &[(Reason, usize)], unknown_model| {
+        let mut session = Session::default();
+        let mut feed = |input| {
+            let events = session.decide(input, &[], 1).unwrap();
+            session.apply(&Append { seq: session.head + 1, at: 1, events });
+        };
+        feed(created());
+        let terms = crate::tools::terms();
+        let begin = Begin {
+            items: vec![],
+            answers: vec![],
+            approvals: vec![],
+            terms,
+            when_busy: WhenBusy::Refuse,
+        };
+        feed(Input::Begin(begin));
+        let set = |n: &usize| {
+            let mut set = OfferSet::default();
+            (0..*n).for_each(|it| set.insert(it));
+            set
+        };
+        let against = against.iter().map(|(reason, n)| (reason.clone(), set(n))).collect();
+        let no_offer = NoOffer { against, offers_revision: 1, again_at: None, unknown_model };
+        feed(Input::NotPlaced { attempt: AttemptId { turn: 1, step: 1, attempt: 1 }, no_offer });
+        match session.transcript.turns[&1].end.clone().unwrap() {
+            End::Failed { code, message } => format!("{code}: {message}"),
+            other => format!("{other:?}"),
+        }
+    };
+    let none = [
+        (Reason::OtherModel, 9),
+        (Reason::Constraint("within eu".into()), 2),
+        (Reason::NoCredentials, 1),
+    ];
+    assert_eq!(
+        end(&none, false),
+        "no_offer: no offer of `m` may or can serve this step (1 no credentials, 2 constraint: within eu); nothing was sent"
+    );
+    assert_eq!(
+        end(&[], false),
+        "no_offer: no offer of `m` may or can serve this step; nothing was sent"
+    );
+    assert!(end(&[(Reason::OtherModel, 9)], true).starts_with("model_not_found"));
+    assert_eq!(end(&[(Reason::OtherModel, 9), (Reason::Budget, 1)], false), "Incomplete(Cost)");
+    assert!(end(&[(Reason::ContextTooSmall, 1)], false).starts_with("context_length_exceeded"));
+    assert!(
+        end(&[(Reason::ContextTooSmall, 1), (Reason::Budget, 1)], false).starts_with("no_offer")
+    );
+}
+
+fn created() -> Input {
+    Input::Create(Create {
+        id: SessionId(1),
+        project: "p".into(),
+        door: "test".into(),
+        named: false,
+        metadata: None,
+        inheritance: None,
+        epoch: 1,
+    })
 }
