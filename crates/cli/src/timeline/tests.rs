@@ -369,7 +369,7 @@ fn refusals_forks_and_open_calls() {
           2 10:02:11       result    weather  ok: dry
           3 10:02:11  3    user      "Thanks."
           4 10:02:11       NO OFFER  2 offers looked at, none may serve; nothing was sent
-            10:02:11  3    FAILED    no_offer: no offer of `m` may or can serve this step; nothing was sent
+            10:02:11  3    FAILED    no_offer: no offer of `m` may or can serve this step (2 no credential...
           5 10:02:11       PARKED    a row could not be read"#]]);
 }
 
