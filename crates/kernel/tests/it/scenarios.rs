@@ -261,16 +261,16 @@ fn a_shown_answer_that_is_lost_is_sealed_and_begun_anew() {
               2 attempt 1.1#1 first
               3 1.1#1 placed: eu-1
               4 owned, epoch 2
-              4 1.1#1 lost after 1 frames
+              4 1.1#1 lost after 1 frames, about 5 micros
               4 sealed: assistant "Once upon" (incomplete)
               4 attempt 1.1#2 restart
               5 1.1#2 placed: eu-2
-              6 1.1#2 failed: broken
+              6 1.1#2 failed: broken, about 5 micros
               6 sealed: assistant "There was" (incomplete)
               6 attempt 1.1#3 restart
               7 1.1#3 placed: eu-1
               8 owned, epoch 3
-              8 1.1#3 lost after 1 frames
+              8 1.1#3 lost after 1 frames, about 5 micros
               8 sealed: assistant "In a land" (incomplete)
               8 turn 1 failed: process_lost
             wants: nothing
@@ -293,7 +293,7 @@ fn a_foreground_answer_that_had_been_shown_is_not_begun_anew() {
               2 step 1
               2 attempt 1.1#1 first
               3 1.1#1 placed: eu-1
-              4 1.1#1 failed: broken
+              4 1.1#1 failed: broken, about 5 micros
               4 sealed: assistant "Once upon" (incomplete)
               4 turn 1 failed: upstream_broken
             wants: nothing
@@ -424,7 +424,7 @@ fn a_slow_attempt_is_hedged_and_the_first_to_speak_wins() {
               4 attempt 1.1#2 hedge
               5 1.1#2 placed: eu-2
               6 1.1#2 chosen
-              6 1.1#1 dropped
+              6 1.1#1 dropped, about 5 micros
               - nothing follows
               7 1.1#2 replied: assistant "hello"
               7 turn 1 completed
@@ -918,15 +918,15 @@ fn time_in_which_nobody_had_the_session_is_not_work() {
               3 1.1#1 placed: eu-1
               4 parked: a test
               5 unparked
-              5 1.1#1 lost after 0 frames
+              5 1.1#1 lost after 0 frames, about 5 micros
               5 attempt 1.1#2 retry
               6 1.1#2 placed: eu-1
               7 owned, epoch 2
-              7 1.1#2 lost after 0 frames
+              7 1.1#2 lost after 0 frames, about 5 micros
               7 attempt 1.1#3 retry
               8 1.1#3 placed: eu-1
               - nothing follows
-              9 1.1#3 dropped
+              9 1.1#3 dropped, about 5 micros
               9 turn 1 incomplete: work_time
             wants: nothing
         "#]],
@@ -1071,7 +1071,7 @@ fn a_summary_stands_for_the_same_in_a_fork() {
               2 attempt 1.1#1 first
               3 1.1#1 placed: eu-1
               4 owned, epoch 2
-              4 1.1#1 lost after 1 frames
+              4 1.1#1 lost after 1 frames, about 5 micros
               4 sealed: assistant "he" (incomplete)
               4 attempt 1.1#2 restart
               5 1.1#2 placed: eu-1

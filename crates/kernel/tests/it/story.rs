@@ -1,6 +1,6 @@
 //! Tells a log in one line an event: what scenarios expect, and what a broken promise shows.
 
-use everstate_kernel::event::{Append, End, Event};
+use everstate_kernel::event::{Append, Cost, End, Event};
 use everstate_kernel::ids::{ASIDE, ItemId};
 use everstate_kernel::item::{Body, Item, Part};
 
@@ -31,13 +31,13 @@ fn line((append, event): (&Append, &Event)) -> String {
         Event::NotPlaced { attempt, .. } => format!("{attempt} not placed"),
         Event::AttemptChosen { attempt } => format!("{attempt} chosen"),
         Event::Replied { attempt, items, .. } => format!("{attempt} replied: {}", said(items)),
-        Event::AttemptFailed { attempt, failure, .. } => {
-            format!("{attempt} failed: {}", word(&failure.class))
+        Event::AttemptFailed { attempt, failure, cost } => {
+            format!("{attempt} failed: {}{}", word(&failure.class), paid(cost))
         }
-        Event::AttemptLost { attempt, frames, .. } => {
-            format!("{attempt} lost after {frames} frames")
+        Event::AttemptLost { attempt, frames, cost } => {
+            format!("{attempt} lost after {frames} frames{}", paid(cost))
         }
-        Event::AttemptDropped { attempt, .. } => format!("{attempt} dropped"),
+        Event::AttemptDropped { attempt, cost } => format!("{attempt} dropped{}", paid(cost)),
         Event::Sealed { items, .. } => format!("sealed: {}", said(items)),
         Event::RetryScheduled { at, .. } => format!("retry at {at}"),
         Event::ApprovalRequested { call, .. } => format!("{call} wants a yes"),
@@ -109,6 +109,15 @@ pub(crate) fn text(parts: &[Part]) -> String {
 /// A plain enum's word in the log.
 fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).unwrap().as_str().unwrap_or("?").to_owned()
+}
+
+/// What it cost, if it cost something.
+fn paid(cost: &Cost) -> String {
+    match (cost.micros, cost.usage.estimated) {
+        (0, false) => String::new(),
+        (micros, false) => format!(", {micros} micros"),
+        (micros, true) => format!(", about {micros} micros"),
+    }
 }
 
 fn place(id: ItemId) -> String {
