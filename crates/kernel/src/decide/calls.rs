@@ -25,10 +25,6 @@ impl Draft<'_> {
         let (Some(turn), Some(open)) = (&self.live.turn, self.live.calls.get(&call)) else {
             return;
         };
-        // Client calls of an earlier step of a holding turn are none of this step's business.
-        if open.step != turn.step || call.turn != turn.no {
-            return;
-        }
         let name = &open.name;
         if !turn.may_call(name) {
             let why = format!(

@@ -1,6 +1,7 @@
 //! Stories of a session, told in lines, and the log they leave.
 
 mod asking;
+mod edges;
 mod play;
 
 use expect_test::{Expect, expect};

@@ -1,0 +1,202 @@
+//! Stories at the edge of a rule: one more, one less, one too late.
+
+use expect_test::expect;
+
+use super::check;
+
+#[test]
+fn what_will_not_do_better_elsewhere_is_not_tried_there() {
+    check(
+        "
+        user: hello
+        placed: eu-1 others
+        fail: too_long
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 failed: too_long
+              4 turn 1 failed: context_length_exceeded
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn a_pause_doubles_with_each_try() {
+    check(
+        "
+        user: hello
+        placed: eu-1
+        fail: overloaded
+        wait 100
+        placed: eu-1
+        fail: overloaded
+        wait 199
+        wait 1
+        placed: eu-1
+        fail: overloaded
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 failed: overloaded
+              4 retry at 101
+              5 attempt 1.1#2 retry
+              6 1.1#2 placed: eu-1
+              7 1.1#2 failed: overloaded
+              7 retry at 301
+              - nothing follows
+              8 attempt 1.1#3 retry
+              9 1.1#3 placed: eu-1
+             10 1.1#3 failed: overloaded
+             10 retry at 701
+            wants: wake at 701
+        "#]],
+    );
+}
+
+#[test]
+fn what_one_attempt_showed_is_not_the_others() {
+    check(
+        "
+        terms: hedge
+        user: hello
+        placed: eu-1 others
+        shown: Once upon
+        wait 50
+        placed: eu-2
+        fail: broken
+        fail: broken
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 attempt 1.1#2 hedge
+              5 1.1#2 placed: eu-2
+              6 1.1#2 failed: broken
+              7 1.1#1 failed: broken, about 5 micros
+              7 sealed: assistant "Once upon" (incomplete)
+              7 attempt 1.1#3 restart
+            wants: place 1.1#3, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn the_last_try_may_be_lost_too() {
+    check(
+        "
+        terms: attempts=1
+        user: hello
+        placed: eu-1
+        crash
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 owned, epoch 2
+              4 1.1#1 lost after 0 frames, about 5 micros
+              4 turn 1 failed: process_lost
+            wants: nothing
+        "#]],
+    );
+    check(
+        "
+        terms: attempts=2
+        user: hello
+        placed: eu-1
+        crash
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 owned, epoch 2
+              4 1.1#1 lost after 0 frames, about 5 micros
+              4 attempt 1.1#2 retry
+            wants: place 1.1#2, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_yes_starts_the_call_of_a_turn_that_waits() {
+    check(
+        "
+        terms: hold
+        user: pay
+        placed: eu-1
+        model: call pay
+        approve pay
+        ",
+        expect![[r#"
+              2 turn 1: user "pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call pay{} as 1/c1
+              4 1/c1 wants a yes
+              5 1/c1 approved
+              5 1/c1 started
+            wants: tool 1/c1, wake at 100001
+        "#]],
+    );
+}
+
+#[test]
+fn a_yes_that_comes_too_late_is_refused_even_before_the_clock_was_looked_at() {
+    check(
+        "
+        user: pay
+        placed: eu-1
+        model: call pay
+        later 9999
+        deny pay
+        ",
+        expect![[r#"
+              2 turn 1: user "pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call pay{} as 1/c1
+              4 1/c1 wants a yes
+              4 turn 1 completed
+              5 1/c1 denied
+              5 1/c1 denied: Denied by a person. It was not run.
+            wants: nothing
+        "#]],
+    );
+    check(
+        "
+        user: pay
+        placed: eu-1
+        model: call pay
+        later 10000
+        approve pay
+        wait 0
+        ",
+        expect![[r#"
+              2 turn 1: user "pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call pay{} as 1/c1
+              4 1/c1 wants a yes
+              4 turn 1 completed
+              - refused: Expired(CallId { turn: 1, n: 1 })
+              5 1/c1 expired
+              5 1/c1 denied: Denied: nobody answered in time. It was not run.
+            wants: nothing
+        "#]],
+    );
+}
