@@ -99,7 +99,7 @@ fn a_late_outcome_is_learned() {
               5 1/c1 unknown: It is not known whether this call took effect: we stopped while it was running, and it must not be run twice. Find out before you try again.
               5 step 2
               5 attempt 1.2#1 first
-              6 1/c1 learned: ok
+              6 1/c1 learned: ok, note "The earlier call of `post`, closed as unknown, is settled: it did take effect. Its answer: posted after all"
               - nothing follows
               7 1.2#1 placed: eu-1
               8 1.2#1 replied: assistant "I see"
@@ -555,7 +555,7 @@ fn cancelling_closes_what_is_open() {
               5 1/c3 cancelled: The turn ended before this call was run.
               5 1/c4 cancelled: The turn ended before this call was run.
               5 turn 1 cancelled: asked
-              6 1/c2 learned: ok
+              6 1/c2 learned: ok, note "The earlier call of `book`, closed as unknown, is settled: it did take effect. Its answer: booked"
             wants: nothing
         "#]],
     );
@@ -826,7 +826,7 @@ fn an_outcome_that_was_known_is_not_learned_again() {
               6 1/c3 unknown: The turn ended while this call was running: it may have taken effect.
               6 turn 1 cancelled: asked
               - nothing follows
-              7 1/c3 learned: ok
+              7 1/c3 learned: ok, note "The earlier call of `book`, closed as unknown, is settled: it did take effect. Its answer: booked"
               - nothing follows
             wants: nothing
         "#]],
@@ -988,7 +988,7 @@ fn what_was_learned_of_a_call_is_erased_with_it() {
               5 attempt 1.2#1 first
               6 1.2#1 dropped
               6 turn 1 cancelled: asked
-              7 1/c1 learned: ok
+              7 1/c1 learned: ok, note "The earlier call of `post`, closed as unknown, is settled: it did take effect. Its answer: swordfish"
               8 erased 1:1 1:2 1:+0
                 would send: user "post it"
             wants: nothing

@@ -49,7 +49,9 @@ fn line((append, event): (&Append, &Event)) -> String {
         Event::ToolFinished { call, outcome, output, .. } => {
             format!("{call} {}: {}", word(outcome), text(output))
         }
-        Event::OutcomeLearned { call, outcome, .. } => format!("{call} learned: {}", word(outcome)),
+        Event::OutcomeLearned { call, outcome, note, .. } => {
+            format!("{call} learned: {}, {}", word(outcome), said(std::slice::from_ref(note)))
+        }
         Event::Compacted { item } => format!("compacted: {}", said(std::slice::from_ref(item))),
         Event::ItemErased { items } => {
             let ids: Vec<String> = items.iter().map(|it| place(*it)).collect();

@@ -467,7 +467,7 @@ fn a_fork_may_learn_what_it_does_not_know() {
               1 created as a fork with 5 items, 0 open calls
               1 owned, epoch 1
               - nothing follows
-              2 1/c1 learned: ok
+              2 1/c1 learned: ok, note "The earlier call of `post`, closed as unknown, is settled: it did take effect. Its answer: posted"
             wants: nothing
         "#]],
     );

@@ -200,3 +200,34 @@ fn a_yes_that_comes_too_late_is_refused_even_before_the_clock_was_looked_at() {
         "#]],
     );
 }
+
+#[test]
+fn what_takes_a_turns_place_may_answer_its_calls() {
+    check(
+        "
+        terms: hold
+        user: ask, and pay
+        placed: eu-1
+        model: call ask, call pay
+        supersede: something else; answer ask; deny pay
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "ask, and pay"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: call ask{} as 1/c1 | call pay{} as 1/c2
+              4 1/c2 wants a yes
+              5 1/c1 ok: mine
+              5 1/c2 denied
+              5 1/c2 denied: Denied by a person. It was not run.
+              5 turn 1 steered
+              5 turn 2: user "something else"
+              5 step 1
+              5 attempt 2.1#1 first
+                would send: user "ask, and pay" | call ask{} as 1/c1 | call pay{} as 1/c2 | result of 1/c1 ok "mine" | result of 1/c2 denied "Denied by a person. It was not run." | user "something else"
+            wants: place 2.1#1, wake at 100001
+        "#]],
+    );
+}
