@@ -2,10 +2,6 @@
 //!
 //! The words (`Ask`, `Plan`, `NoOffer`) are the kernel's, because the answer becomes a fact. Nothing here looks at
 //! a clock, remembers anything, or knows a provider.
-//!
-//! ```text
-//! cargo run -p everstate-placement --example speed      microseconds per choice among 200 offers
-//! ```
 
 pub mod offers;
 pub mod price;
