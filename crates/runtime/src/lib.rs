@@ -3,6 +3,7 @@
 //! It decides nothing about a session (the kernel does) and knows no wire format, SQL or HTTP (the rim does).
 
 pub mod ports;
+pub mod buckets;
 pub mod secret;
 
 // The door of this room.

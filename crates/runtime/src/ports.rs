@@ -13,6 +13,8 @@ use everstate_kernel::request::Request;
 use everstate_kernel::tool::ServerTool;
 use futures_util::stream::BoxStream;
 
+use crate::buckets::Buckets;
+
 // ---- the log -----------------------------------------------------------------------------
 
 /// The durable log of all sessions, and what is projected from it.
@@ -31,14 +33,24 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// Has an append with this key landed, and where?
     async fn seen(&self, session: SessionId, key: &str) -> Result<Option<Seq>, Down>;
 
-    /// Sessions whose wake-up time has come, earliest first.
-    async fn due(&self, now: Millis, limit: usize) -> Result<Vec<(SessionId, Millis)>, Down>;
+    /// Sessions of these buckets whose wake-up time has come, earliest first.
+    async fn due(
+        &self,
+        buckets: &Buckets,
+        now: Millis,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, Millis)>, Down>;
 
-    /// When the next wake-up after `now` is.
-    async fn next_due(&self) -> Result<Option<Millis>, Down>;
+    /// When the earliest wake-up in these buckets is.
+    async fn next_due(&self, buckets: &Buckets) -> Result<Option<Millis>, Down>;
 
-    /// Sessions that want work, in id order after `after`: what a node adopts when it starts.
-    async fn ready(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<SessionId>, Down>;
+    /// Sessions of these buckets that want work, in id order after `after`: what a node adopts when they become its own.
+    async fn ready(
+        &self,
+        buckets: &Buckets,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>, Down>;
 
     /// A project's sessions, newest first, before the given one (exclusive).
     async fn list(

@@ -8,6 +8,7 @@ use everstate_kernel::ids::{Millis, SessionId};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::oneshot;
 
+use crate::buckets::Buckets;
 use crate::host::{Host, Inner, closed};
 use crate::ports::{Down, Put, PutError};
 use crate::table::Mail;
@@ -31,7 +32,7 @@ impl Host {
         }
         let mut after = None;
         loop {
-            let ready = inner.ports.log.ready(after, PAGE).await?;
+            let ready = inner.ports.log.ready(&Buckets::all(), after, PAGE).await?;
             after = ready.last().copied();
             let n_ready = ready.len();
             stream::iter(ready)

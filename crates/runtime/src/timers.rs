@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use everstate_kernel::ids::{Millis, SessionId};
 use tokio::sync::Notify;
 
+use crate::buckets::Buckets;
 use crate::host::Inner;
 use crate::table::Mail;
 
@@ -69,7 +70,7 @@ async fn look(
     now: Millis,
     asked: &mut HashMap<(SessionId, Millis), Millis>,
 ) -> Millis {
-    let due = match inner.ports.log.due(now, PAGE).await {
+    let due = match inner.ports.log.due(&Buckets::all(), now, PAGE).await {
         Ok(due) => due,
         Err(down) => {
             tracing::warn!(%down, "cannot ask the log whose time has come; asking again");
@@ -82,7 +83,7 @@ async fn look(
             inner.send(session, Mail::Tick);
         }
     }
-    match inner.ports.log.next_due().await {
+    match inner.ports.log.next_due(&Buckets::all()).await {
         Ok(Some(next)) => next.max(now + AGAIN_MS),
         Ok(None) => Millis::MAX,
         Err(_) => now + 4 * AGAIN_MS,

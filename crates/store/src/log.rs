@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use everstate_kernel::event::VERSION;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
+use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{
     AppendError, Down, Head, Landed, ListKey, Listed, Log, NewRow, PostOutcome, Posted, Redact,
     Row, Verdict,
@@ -244,16 +245,26 @@ impl Log for SealedLog {
         self.shelf.seen(session, key).await
     }
 
-    async fn due(&self, now: Millis, limit: usize) -> Result<Vec<(SessionId, Millis)>, Down> {
-        self.shelf.due(now, limit).await
+    async fn due(
+        &self,
+        buckets: &Buckets,
+        now: Millis,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, Millis)>, Down> {
+        self.shelf.due(buckets, now, limit).await
     }
 
-    async fn next_due(&self) -> Result<Option<Millis>, Down> {
-        self.shelf.next_due().await
+    async fn next_due(&self, buckets: &Buckets) -> Result<Option<Millis>, Down> {
+        self.shelf.next_due(buckets).await
     }
 
-    async fn ready(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<SessionId>, Down> {
-        self.shelf.ready(after, limit).await
+    async fn ready(
+        &self,
+        buckets: &Buckets,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>, Down> {
+        self.shelf.ready(buckets, after, limit).await
     }
 
     async fn list(

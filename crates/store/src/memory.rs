@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
+use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{
     Document, Down, Head, ListKey, Listed, Listing, PostOutcome, Projection,
 };
@@ -242,19 +243,32 @@ impl Shelf for MemoryShelf {
         Ok(self.session(session, |it| it.dedupe.get(key).copied()))
     }
 
-    async fn due(&self, now: Millis, limit: usize) -> Result<Vec<(SessionId, Millis)>, Down> {
+    async fn due(
+        &self,
+        buckets: &Buckets,
+        now: Millis,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, Millis)>, Down> {
         let state = self.state();
-        let due = state.wakes.iter().take_while(|(at, _)| *at <= now).take(limit);
+        let due = state.wakes.iter().take_while(|(at, _)| *at <= now);
+        let due = due.filter(|(_, id)| buckets.hold(*id)).take(limit);
         Ok(due.map(|&(at, id)| (id, at)).collect())
     }
 
-    async fn next_due(&self) -> Result<Option<Millis>, Down> {
-        Ok(self.state().wakes.first().map(|&(at, _)| at))
+    async fn next_due(&self, buckets: &Buckets) -> Result<Option<Millis>, Down> {
+        let state = self.state();
+        Ok(state.wakes.iter().find(|(_, id)| buckets.hold(*id)).map(|&(at, _)| at))
     }
 
-    async fn ready(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<SessionId>, Down> {
+    async fn ready(
+        &self,
+        buckets: &Buckets,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>, Down> {
         let state = self.state();
         let later = state.ready.iter().filter(|&&id| after.is_none_or(|after| id > after));
+        let later = later.filter(|it| buckets.hold(**it));
         Ok(later.take(limit).copied().collect())
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
+use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{
     Document, Down, Hash, Head, ListKey, Listed, PostOutcome, Projection, Put,
 };
@@ -150,9 +151,19 @@ pub(crate) trait Shelf: Send + Sync + fmt::Debug {
     /// that are not packed, at most `limit`.
     async fn rows(&self, session: SessionId, after: Seq, limit: usize) -> Result<Kept, Down>;
     async fn seen(&self, session: SessionId, key: &str) -> Result<Option<Seq>, Down>;
-    async fn due(&self, now: Millis, limit: usize) -> Result<Vec<(SessionId, Millis)>, Down>;
-    async fn next_due(&self) -> Result<Option<Millis>, Down>;
-    async fn ready(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<SessionId>, Down>;
+    async fn due(
+        &self,
+        buckets: &Buckets,
+        now: Millis,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, Millis)>, Down>;
+    async fn next_due(&self, buckets: &Buckets) -> Result<Option<Millis>, Down>;
+    async fn ready(
+        &self,
+        buckets: &Buckets,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>, Down>;
     async fn list(
         &self,
         project: &str,

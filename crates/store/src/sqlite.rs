@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
+use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{Document, Down, Head, ListKey, Listed, PostOutcome};
 use rusqlite::config::DbConfig;
 use rusqlite::types::FromSql;
@@ -156,6 +157,20 @@ fn all<T>(
     db.prepare_cached(statement)?.query_map(params, read)?.collect()
 }
 
+/// The first `limit` of those that are to be kept.
+fn some<T>(
+    db: &Connection,
+    statement: &str,
+    params: impl Params,
+    limit: usize,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    mut keep: impl FnMut(&T) -> bool,
+) -> rusqlite::Result<Vec<T>> {
+    let mut statement = db.prepare_cached(statement)?;
+    let found = statement.query_map(params, read)?;
+    found.filter(|it| it.as_ref().map_or(true, &mut keep)).take(limit).collect()
+}
+
 /// The end of a session's log: its last row, or of a session that is packed altogether, its last segment.
 fn head(db: &Connection, session: SessionId) -> rusqlite::Result<Option<Head>> {
     let last = find(db, sql::LAST_EVENT, place(session), header_at)?;
@@ -225,24 +240,41 @@ impl Shelf for SqliteShelf {
         self.readers.read(read).await
     }
 
-    async fn due(&self, now: Millis, limit: usize) -> Result<Vec<(SessionId, Millis)>, Down> {
+    async fn due(
+        &self,
+        buckets: &Buckets,
+        now: Millis,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, Millis)>, Down> {
+        let buckets = buckets.clone();
         let read = move |db: &Connection| {
-            all(db, sql::DUE, (time(now), limit_of(limit)), |row| {
-                Ok((session_at(row, 0)?, number(row, 1)?))
-            })
+            let due = |row: &Row<'_>| Ok((session_at(row, 0)?, number(row, 1)?));
+            some(db, sql::DUE, [time(now)], limit, due, |(id, _)| buckets.hold(*id))
         };
         self.readers.read(read).await
     }
 
-    async fn next_due(&self) -> Result<Option<Millis>, Down> {
-        self.readers.read(|db| find(db, sql::NEXT_DUE, [], |row| number(row, 0))).await
+    async fn next_due(&self, buckets: &Buckets) -> Result<Option<Millis>, Down> {
+        let buckets = buckets.clone();
+        let read = move |db: &Connection| {
+            let due = |row: &Row<'_>| Ok((session_at(row, 0)?, number(row, 1)?));
+            some(db, sql::NEXT_DUE, [], 1, due, |(id, _)| buckets.hold(*id))
+        };
+        Ok(self.readers.read(read).await?.first().map(|(_, at)| *at))
     }
 
-    async fn ready(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<SessionId>, Down> {
+    async fn ready(
+        &self,
+        buckets: &Buckets,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>, Down> {
+        let buckets = buckets.clone();
         let read = move |db: &Connection| {
             // The empty text stands before every id.
             let after = after.map_or(Vec::new(), |it| it.0.to_be_bytes().to_vec());
-            all(db, sql::READY, (after, limit_of(limit)), |row| session_at(row, 0))
+            let id = |row: &Row<'_>| session_at(row, 0);
+            some(db, sql::READY, [after], limit, id, |it| buckets.hold(*it))
         };
         self.readers.read(read).await
     }

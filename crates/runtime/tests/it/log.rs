@@ -10,6 +10,7 @@ use everstate_kernel::delta::Frame;
 use everstate_kernel::event::{Append, Event};
 use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_kernel::state::Session;
+use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{
     AppendError, Clock as _, Document, Down, Head, Landed, ListKey, Listed, Log, NewRow,
     PostOutcome, Posted, Projection, Put, PutError, Redact, Registry, Row, RowKind, Verdict,
@@ -217,24 +218,36 @@ impl Log for HostLog {
         Ok(self.disk.stored().sessions.get(&session).and_then(|it| it.keys.get(key).copied()))
     }
 
-    async fn due(&self, now: Millis, limit: usize) -> Result<Vec<(SessionId, Millis)>, Down> {
+    async fn due(
+        &self,
+        buckets: &Buckets,
+        now: Millis,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, Millis)>, Down> {
         self.check().await?;
         let mut due = self.disk.stored().wakes();
-        due.retain(|(_, at)| *at <= now);
+        due.retain(|(id, at)| *at <= now && buckets.hold(*id));
         due.truncate(limit);
         Ok(due)
     }
 
-    async fn next_due(&self) -> Result<Option<Millis>, Down> {
+    async fn next_due(&self, buckets: &Buckets) -> Result<Option<Millis>, Down> {
         self.check().await?;
-        Ok(self.disk.stored().wakes().first().map(|it| it.1))
+        Ok(self.disk.stored().wakes().iter().find(|it| buckets.hold(it.0)).map(|it| it.1))
     }
 
-    async fn ready(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<SessionId>, Down> {
+    async fn ready(
+        &self,
+        buckets: &Buckets,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>, Down> {
         self.check().await?;
         let stored = self.disk.stored();
         let ready = stored.sessions.iter().filter(|(id, rows)| {
-            after.is_none_or(|it| **id > it) && rows.projection.as_ref().is_some_and(|it| it.ready)
+            after.is_none_or(|it| **id > it)
+                && buckets.hold(**id)
+                && rows.projection.as_ref().is_some_and(|it| it.ready)
         });
         Ok(ready.map(|(id, _)| *id).take(limit).collect())
     }

@@ -8,6 +8,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use everstate_runtime::buckets::Buckets;
+
 use crate::app::App;
 use crate::meters;
 
@@ -22,7 +24,7 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     if app.closing() {
         return (StatusCode::SERVICE_UNAVAILABLE, "closing\n").into_response();
     }
-    match app.durable.log.next_due().await {
+    match app.durable.log.next_due(&Buckets::all()).await {
         Ok(_) => "ok\n".into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response(),
     }

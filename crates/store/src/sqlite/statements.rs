@@ -53,11 +53,11 @@ pub(crate) const SET_SESSION_KEY: &str =
     "UPDATE session SET data_key = ?3 WHERE bucket = ?1 AND session = ?2";
 pub(crate) const DELETE_SESSION: &str = "DELETE FROM session WHERE bucket = ?1 AND session = ?2";
 pub(crate) const DUE: &str =
-    "SELECT session, wake FROM session WHERE wake <= ?1 ORDER BY wake, session LIMIT ?2";
+    "SELECT session, wake FROM session WHERE wake <= ?1 ORDER BY wake, session";
 pub(crate) const NEXT_DUE: &str =
-    "SELECT wake FROM session WHERE wake IS NOT NULL ORDER BY wake LIMIT 1";
+    "SELECT session, wake FROM session WHERE wake IS NOT NULL ORDER BY wake, session";
 pub(crate) const READY: &str =
-    "SELECT session FROM session WHERE ready = 1 AND session > ?1 ORDER BY session LIMIT ?2";
+    "SELECT session FROM session WHERE ready = 1 AND session > ?1 ORDER BY session";
 pub(crate) const LIST: &str = "\
     SELECT session, created_at, summary FROM session \
     WHERE project = ?1 AND (created_at, session) < (?2, ?3) \

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use everstate_kernel::ids::SessionId;
+use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{ListKey, NewRow, PostOutcome, Projection, RowKind};
 
 use crate::stores::{Owner, Place, listing, on_each, projection};
@@ -14,18 +15,40 @@ fn sessions_wake_in_order() {
         a.project(log, projection(Some(300), false)).await;
         b.project(log, projection(Some(100), false)).await;
         c.project(log, projection(None, false)).await;
-        assert_eq!(log.next_due().await, Ok(Some(100)));
-        assert_eq!(log.due(99, 9).await, Ok(vec![]));
-        assert_eq!(log.due(300, 9).await, Ok(vec![(b.session, 100), (a.session, 300)]));
-        assert_eq!(log.due(300, 1).await, Ok(vec![(b.session, 100)]));
+        assert_eq!(log.next_due(&Buckets::all()).await, Ok(Some(100)));
+        assert_eq!(log.due(&Buckets::all(), 99, 9).await, Ok(vec![]));
+        assert_eq!(
+            log.due(&Buckets::all(), 300, 9).await,
+            Ok(vec![(b.session, 100), (a.session, 300)])
+        );
+        assert_eq!(log.due(&Buckets::all(), 300, 1).await, Ok(vec![(b.session, 100)]));
         // A row without a projection leaves it as it is; the next one moves it.
         b.frame(log, "x").await;
-        assert_eq!(log.next_due().await, Ok(Some(100)));
+        assert_eq!(log.next_due(&Buckets::all()).await, Ok(Some(100)));
         b.project(log, projection(Some(400), false)).await;
-        assert_eq!(log.next_due().await, Ok(Some(300)));
+        assert_eq!(log.next_due(&Buckets::all()).await, Ok(Some(300)));
         a.project(log, projection(None, false)).await;
         log.delete(b.session).await.unwrap();
-        assert_eq!(log.next_due().await, Ok(None));
+        assert_eq!(log.next_due(&Buckets::all()).await, Ok(None));
+    });
+}
+
+#[test]
+fn a_node_sees_its_own_buckets_only() {
+    on_each(async |place| {
+        let log = place.log();
+        let ids = [1, 2, 3, 4];
+        for id in ids {
+            Owner::new(id).project(log, projection(Some(100 * id as u64), true)).await;
+        }
+        let mine: Buckets = [2, 4].map(|it| SessionId(it).bucket()).into_iter().collect();
+        let (two, four) = (SessionId(2), SessionId(4));
+        assert_eq!(log.ready(&mine, None, 9).await, Ok(vec![two, four]));
+        assert_eq!(log.ready(&mine, Some(two), 1).await, Ok(vec![four]));
+        assert_eq!(log.due(&mine, 900, 9).await, Ok(vec![(two, 200), (four, 400)]));
+        assert_eq!(log.due(&mine, 900, 1).await, Ok(vec![(two, 200)]));
+        assert_eq!(log.next_due(&mine).await, Ok(Some(200)));
+        assert_eq!(log.next_due(&Buckets::none()).await, Ok(None));
     });
 }
 
@@ -41,9 +64,9 @@ fn the_ready_list_is_in_order_of_ids() {
         quiet.project(log, projection(None, true)).await;
         quiet.project(log, projection(None, false)).await;
         let ready = [1, 5, 1 << 100, u128::MAX].map(SessionId);
-        assert_eq!(log.ready(None, 9).await, Ok(ready.to_vec()));
-        assert_eq!(log.ready(Some(ready[1]), 1).await, Ok(vec![ready[2]]));
-        assert_eq!(log.ready(Some(ready[3]), 9).await, Ok(vec![]));
+        assert_eq!(log.ready(&Buckets::all(), None, 9).await, Ok(ready.to_vec()));
+        assert_eq!(log.ready(&Buckets::all(), Some(ready[1]), 1).await, Ok(vec![ready[2]]));
+        assert_eq!(log.ready(&Buckets::all(), Some(ready[3]), 9).await, Ok(vec![]));
     });
 }
 
@@ -147,8 +170,8 @@ fn an_append_that_did_not_land_consumes_nothing() {
         stale.try_append(log, row).await.unwrap_err();
         assert_eq!(waiting(place, ours.session).await, "p: hello\n");
         assert_eq!(log.seen(ours.session, "k").await, Ok(None));
-        assert_eq!(log.next_due().await, Ok(None));
-        assert_eq!(log.ready(None, 9).await, Ok(vec![]));
+        assert_eq!(log.next_due(&Buckets::all()).await, Ok(None));
+        assert_eq!(log.ready(&Buckets::all(), None, 9).await, Ok(vec![]));
     });
 }
 
