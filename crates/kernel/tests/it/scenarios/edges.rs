@@ -231,3 +231,43 @@ fn what_takes_a_turns_place_may_answer_its_calls() {
         "#]],
     );
 }
+
+#[test]
+fn a_summary_covers_all_up_to_its_last_item() {
+    check(
+        "
+        user: one
+        placed: eu-1
+        model: two
+        user: three
+        placed: eu-1
+        model: four
+        compact 2:1
+        fork
+        request
+        erase 2:0
+        request
+        ",
+        expect![[r#"
+              2 turn 1: user "one"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: assistant "two"
+              4 turn 1 completed
+              5 turn 2: user "three"
+              5 step 1
+              5 attempt 2.1#1 first
+              6 2.1#1 placed: eu-1
+              7 2.1#1 replied: assistant "four"
+              7 turn 2 completed
+              8 compacted: summary through 2:1
+              1 created as a fork with 5 items, 0 open calls
+              1 owned, epoch 1
+                would send: summary through 2:1
+              2 erased 2:0 2:+0
+                would send: user "one" | assistant "two" | assistant "four"
+            wants: nothing
+        "#]],
+    );
+}
