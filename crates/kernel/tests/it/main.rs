@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "the simulation says what it met")]
 
 mod codec;
+mod erasing;
 mod old;
 mod promises;
 mod scenarios;

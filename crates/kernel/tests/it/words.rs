@@ -4,16 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use everstate_kernel::agent::Agent;
-use everstate_kernel::delta::{Delta, Fold, Frame, Opening};
-use everstate_kernel::erase::redact;
-use everstate_kernel::event::{Append, Cost, End, Event};
+use everstate_kernel::delta::{Delta, Fold, Opening};
+use everstate_kernel::event::{Append, End};
 use everstate_kernel::fork::Lineage;
 use everstate_kernel::ids::{
     Address, AttemptId, BUCKETS, CallId, ItemId, SessionId, base32, from_base32,
 };
-use everstate_kernel::input::{
-    Approval, Begin, Create, Failure, FailureClass, Input, NewItem, WhenBusy,
-};
+use everstate_kernel::input::{Begin, Create, Input, NewItem, WhenBusy};
 use everstate_kernel::item::{
     Body, Item, Outcome, Output, OutputBody, Part, Reasoning, Role, Sealed, Status,
 };
@@ -262,35 +259,6 @@ fn pieces_fold_to_items() {
 }
 
 #[test]
-fn a_frame_of_a_turn_that_loses_an_item_loses_its_content() {
-    let attempt = AttemptId { turn: 2, step: 1, attempt: 1 };
-    let frame = Frame { attempt, deltas: vec![open(0, Opening::Message)] };
-    let body = serde_json::to_vec(&frame).unwrap();
-    let gone = |turn| BTreeSet::from([ItemId { turn, idx: 0 }]);
-    assert_eq!(redact(true, 1, &body, &gone(1)), None);
-    let left = redact(true, 1, &body, &gone(2)).unwrap();
-    let left_frame: Frame = serde_json::from_slice(&left).unwrap();
-    assert_eq!(left_frame, Frame { attempt, deltas: Vec::new() });
-    assert_eq!(redact(true, 1, &left, &gone(2)), None, "there is nothing left to take");
-}
-
-#[test]
-fn the_reason_of_a_denial_goes_with_the_result_that_tells_it() {
-    let (call, item) = (CallId { turn: 1, n: 1 }, ItemId { turn: 2, idx: 1 });
-    let reason = Some("swordfish".to_owned());
-    let answer = Approval { call, approve: false, by: "dana".into(), reason };
-    let output = vec![Part::text("Denied by a person: swordfish. It was not run.")];
-    let events = vec![
-        Event::ApprovalAnswered(answer),
-        Event::ToolFinished { call, item, outcome: Outcome::Denied, output },
-    ];
-    let body = Append { seq: 1, at: 1, events }.encode();
-    let left = redact(false, 1, &body, &BTreeSet::from([item])).unwrap();
-    assert!(!String::from_utf8_lossy(&left).contains("swordfish"));
-    assert_eq!(redact(false, 1, &body, &BTreeSet::from([ItemId { turn: 2, idx: 2 }])), None);
-}
-
-#[test]
 fn json_stays_the_text_it_was() {
     let deep = "[".repeat(500) + &"]".repeat(500);
     for odd in [deep.as_str(), r#""\ud800""#, "1e999"] {
@@ -364,34 +332,6 @@ fn item(idx: u32, body: Body) -> Item {
         provider_id: None,
         extra: None,
     }
-}
-
-#[test]
-fn with_its_first_item_a_turn_loses_all_that_was_asked_with_it() {
-    let mut terms = crate::tools::terms();
-    Arc::make_mut(&mut terms.agent).instructions = Some("swordfish".into());
-    terms.echo = Some(Json::parse(r#"{"metadata":"swordfish"}"#).unwrap());
-    let said = Body::Message { role: Role::User, parts: vec![Part::text("swordfish")] };
-    let failure = Failure {
-        class: FailureClass::Invalid,
-        message: "I will not say swordfish".into(),
-        status: None,
-        code: None,
-        retry_after_ms: None,
-    };
-    let attempt = AttemptId { turn: 1, step: 1, attempt: 1 };
-    let end = End::Failed { code: "x".into(), message: "not swordfish".into() };
-    let events = vec![
-        Event::TurnStarted { turn: 1, terms, items: vec![item(0, said)] },
-        Event::AttemptFailed { attempt, failure, cost: Cost::default() },
-        Event::TurnEnded { turn: 1, end },
-    ];
-    let append = Append { seq: 1, at: 1, events };
-    let other = BTreeSet::from([ItemId { turn: 1, idx: 3 }]);
-    assert_eq!(redact(false, 1, &append.encode(), &other), None);
-    let gone = BTreeSet::from([ItemId { turn: 1, idx: 0 }]);
-    let left = redact(false, 1, &append.encode(), &gone).unwrap();
-    assert!(!String::from_utf8(left).unwrap().contains("swordfish"));
 }
 
 #[test]
