@@ -165,7 +165,8 @@ pub struct Doubt {
 }
 
 /// The answer is no. Not an error: nothing went wrong.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rejection {
     /// The session was not created, or was already.
     NotCreated,

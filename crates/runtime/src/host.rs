@@ -14,6 +14,7 @@ use everstate_kernel::ids::{Seq, SessionId};
 use everstate_kernel::input::Input;
 use everstate_kernel::offer::OfferId;
 use everstate_kernel::state::{Rejection, Session};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -22,8 +23,8 @@ use crate::health::Health;
 use crate::hub::Hub;
 use crate::load::{self, LoadError};
 use crate::market::Market;
-use crate::ports::{Clock, Down, Log, Registry, Tools};
-use crate::settings::HostSettings;
+use crate::ports::{Clock, Down, Log, Peers, Registry, Tools};
+use crate::settings::{HostSettings, NodeSettings};
 use crate::table::{Mail, Slot, Table, View};
 use crate::timers::Timers;
 
@@ -33,6 +34,15 @@ pub struct Ports {
     pub registry: Arc<dyn Registry>,
     pub tools: Arc<dyn Tools>,
     pub clock: Arc<dyn Clock>,
+    /// `None`: this host is alone on its log, and owns all of it.
+    pub membership: Option<Membership>,
+}
+
+/// Being one of many nodes on one store.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    pub node: NodeSettings,
+    pub peers: Arc<dyn Peers>,
 }
 
 /// Runs the sessions of one node. Dropping it stops everything at once, as a crash would.
@@ -49,13 +59,14 @@ pub struct Feed {
 }
 
 /// What came of it. Without events nothing was appended, and `seq` is where the session stands.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fed {
     pub seq: Seq,
     pub events: Vec<Event>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FeedError {
     /// The answer is no, and nothing was written.
     Rejected(Rejection),

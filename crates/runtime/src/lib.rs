@@ -10,9 +10,12 @@ pub mod secret;
 pub mod settings;
 pub mod market;
 pub mod host;
-mod start;
+pub mod start;
 mod erasing;
 mod drain;
+
+// Many nodes.
+pub mod cluster;
 
 // One session.
 mod table;

@@ -5,15 +5,18 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use everstate_kernel::delta::Piece;
-use everstate_kernel::ids::{Millis, Seq, SessionId};
+use everstate_kernel::ids::{ItemId, Millis, Seq, SessionId, TurnNo};
 use everstate_kernel::input::Failure;
 use everstate_kernel::item::{Outcome, Part};
 use everstate_kernel::offer::Offer;
 use everstate_kernel::request::Request;
 use everstate_kernel::tool::ServerTool;
 use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 
 use crate::buckets::Buckets;
+use crate::host::{Fed, FeedError};
+use crate::tail::Told;
 
 // ---- the log -----------------------------------------------------------------------------
 
@@ -208,7 +211,7 @@ pub enum AppendError {
 }
 
 /// The store cannot do it now: what it tried, and why not. Opaque; whoever gets it passes it on or gives up.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Down(pub String);
 
 impl fmt::Display for Down {
@@ -326,4 +329,69 @@ pub struct ToolReturn {
 pub trait Clock: Send + Sync + fmt::Debug {
     fn now(&self) -> Millis;
     async fn sleep_until(&self, at: Millis);
+
+    /// Milliseconds since some moment of this process: it never goes back, and goes on while the process is stopped,
+    /// whatever is done to the wall clock. Leases are measured by it.
+    fn monotonic(&self) -> Millis;
+    /// Waits for so long by [`monotonic`](Clock::monotonic).
+    async fn pause(&self, ms: Millis);
+}
+
+// ---- other nodes -------------------------------------------------------------------------
+
+/// What the nodes of a cluster say to each other. It makes them quick, never right: what is said here can also be
+/// learned from the store, later. Every call ends within the node's own patience (some seconds), but for a tail.
+#[async_trait]
+pub trait Peers: Send + Sync + fmt::Debug {
+    /// Something was posted to a session of yours. Answered when its inbox was read; done by
+    /// [`Host::nudged`](crate::host::Host::nudged) over there.
+    async fn nudge(&self, to: &Peer, session: SessionId) -> Result<(), Down>;
+
+    /// Rows after `after`, then what happens, until the receiver drops it or the peer stops serving the session. It
+    /// ends without an error only when the session was deleted: a connection that ends otherwise ends with one.
+    /// [`Host::tail_for`](crate::host::Host::tail_for) over there.
+    async fn tail(&self, to: &Peer, ask: TailAsk) -> Result<Tail, Down>;
+
+    /// [`Host::erase_for`](crate::host::Host::erase_for) over there.
+    async fn erase(
+        &self,
+        to: &Peer,
+        session: SessionId,
+        items: Vec<ItemId>,
+    ) -> Result<Fed, FeedError>;
+
+    /// [`Host::delete_for`](crate::host::Host::delete_for) over there.
+    async fn delete(&self, to: &Peer, session: SessionId) -> Result<(), Down>;
+
+    /// Who are you? `None` if certainly nobody of ours is there: the connection was refused, or something else
+    /// answered. An error if that cannot be told, as after a time-out. [`Host::hello`](crate::host::Host::hello).
+    async fn hello(&self, address: &str) -> Result<Option<Hello>, Down>;
+}
+
+/// What a tail tells.
+pub type Tail = BoxStream<'static, Result<Told, Down>>;
+
+/// A node as another one knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub name: String,
+    /// Where its peers reach it: a base URL.
+    pub address: String,
+    /// Of its process, drawn when it joined: a node that was started again has another.
+    pub epoch: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TailAsk {
+    pub session: SessionId,
+    pub after: Seq,
+    /// The caller of this turn is at the asking node. If this tail ends before the turn does, the caller is gone.
+    pub attends: Option<TurnNo>,
+}
+
+/// Who a node says it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    pub name: String,
+    pub epoch: u64,
 }

@@ -1,4 +1,4 @@
-//! How much a host keeps, how long it waits, and how much it does at once.
+//! How much a host keeps, how long it waits, and how much it does at once; and who it is among others.
 
 use everstate_kernel::ids::Millis;
 
@@ -52,6 +52,45 @@ impl Default for HostSettings {
             unread_max: 4096,
             drain_ms: 30_000,
             poll_ms: 60_000,
+        }
+    }
+}
+
+/// One of many equal nodes. All nodes of a cluster must agree on `lease_ms`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Stable: a node that is started again under its name gets back what it had. No two may run under one name.
+    pub name: String,
+    /// Where the others reach it: a base URL, as `http://10.0.0.7:8080`.
+    pub address: String,
+    /// The release, to be shown.
+    pub version: String,
+    /// A node that was silent for so long has lost its sessions.
+    pub lease_ms: Millis,
+    /// How often it says that it lives.
+    pub beat_ms: Millis,
+    /// How often it looks at the others.
+    pub look_ms: Millis,
+    /// How long an input for a session of another node waits for its outcome.
+    pub wait_ms: Millis,
+    /// How long what is under way may go on when its session moves to another node.
+    pub hand_over_ms: Millis,
+    /// How often the log is read where the owner's live tail cannot be had.
+    pub read_ms: Millis,
+}
+
+impl NodeSettings {
+    pub fn new(name: &str, address: &str, version: &str) -> NodeSettings {
+        NodeSettings {
+            name: name.to_owned(),
+            address: address.to_owned(),
+            version: version.to_owned(),
+            lease_ms: 10_000,
+            beat_ms: 2_000,
+            look_ms: 1_000,
+            wait_ms: 10_000,
+            hand_over_ms: 30_000,
+            read_ms: 200,
         }
     }
 }

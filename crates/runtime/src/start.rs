@@ -1,5 +1,6 @@
 //! Starting: a new epoch, then everything that was under way when the last owner stopped.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,10 +20,36 @@ const PAGE: usize = 1024;
 const AGAIN_MS: Millis = 250;
 const AGAIN_MAX_MS: Millis = 60_000;
 
+/// Why a host did not start.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StartError {
+    /// The store cannot be asked now. Starting again goes on where this start stopped.
+    Down(Down),
+    /// It must not join this cluster, and why: another node runs under its name, or it is too old to read the rows.
+    Refused(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Down(down) => write!(f, "{down}"),
+            StartError::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<Down> for StartError {
+    fn from(down: Down) -> StartError {
+        StartError::Down(down)
+    }
+}
+
 impl Host {
     /// Takes a new epoch, adopts every session that wants work, and runs the timers. Those that cannot be read now are
     /// tried again later; those that want nothing are adopted when they are first touched. Inputs can be fed while this goes on, from the moment the epoch is known.
-    pub async fn start(&self) -> Result<(), Down> {
+    pub async fn start(&self) -> Result<(), StartError> {
         let inner = &self.inner;
         // Called again after a failure, it goes on where it was.
         if self.epoch() == 0 {
@@ -44,7 +71,7 @@ impl Host {
                 })
                 .await;
             if n_ready < PAGE {
-                return self.finish_erasures().await;
+                return Ok(self.finish_erasures().await?);
             }
         }
     }

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use everstate_kernel::delta::Frame;
 use everstate_kernel::event::Append;
 use everstate_kernel::ids::{Seq, SessionId};
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::{self, StreamExt};
+use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::hub::{Heard, Listener, News};
-use crate::ports::{Down, Log, Row, RowKind};
+use crate::ports::{Down, Log, Row, RowKind, Tail};
 
 /// Rows read at once.
 const PAGE: usize = 256;
 
-#[derive(Clone, Debug, PartialEq)]
+/// Its JSON form is what one node tells another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Told {
+    #[serde(with = "row")]
     Append(Arc<Append>),
     Frame {
         seq: Seq,
@@ -37,15 +41,39 @@ impl Told {
     }
 }
 
+/// An append as its row holds it, so that facts of a later release pass unchanged.
+mod row {
+    use std::sync::Arc;
+
+    use everstate_kernel::event::Append;
+    use everstate_kernel::ids::Seq;
+    use everstate_kernel::json::Json;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Row {
+        seq: Seq,
+        body: Json,
+    }
+
+    pub(super) fn serialize<S: Serializer>(append: &Append, to: S) -> Result<S::Ok, S::Error> {
+        let text = String::from_utf8(append.encode()).expect("JSON is UTF-8");
+        let body = Json::parse(text).expect("a body is JSON");
+        Row { seq: append.seq, body }.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Append>, D::Error> {
+        let Row { seq, body } = Row::deserialize(from)?;
+        Append::decode(seq, body.text().as_bytes()).map(Arc::new).map_err(D::Error::custom)
+    }
+}
+
 impl Host {
     /// Rows after `after`, then what happens, until the receiver drops it. Listening begins with this call, so
     /// whatever is fed after it will be heard. A reader that is too slow is served from the log; where that cannot
     /// help (unpersisted pieces were missed) the stream ends with an error, never as if all had been told.
-    pub fn tail(
-        self: &Arc<Host>,
-        session: SessionId,
-        after: Seq,
-    ) -> BoxStream<'static, Result<Told, Down>> {
+    pub fn tail(self: &Arc<Host>, session: SessionId, after: Seq) -> Tail {
         let listener = self.inner.hub.listen(session);
         let reader = Reader {
             log: Arc::clone(&self.inner.ports.log),

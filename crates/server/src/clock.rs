@@ -1,13 +1,21 @@
 //! The real clock.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use everstate_kernel::ids::Millis;
 use everstate_runtime::ports::Clock;
 
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct SystemClock;
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SystemClock {
+    began: Instant,
+}
+
+impl Default for SystemClock {
+    fn default() -> SystemClock {
+        SystemClock { began: Instant::now() }
+    }
+}
 
 #[async_trait]
 impl Clock for SystemClock {
@@ -25,5 +33,13 @@ impl Clock for SystemClock {
             }
             tokio::time::sleep(Duration::from_millis((at - now).min(60_000))).await;
         }
+    }
+
+    fn monotonic(&self) -> Millis {
+        Millis::try_from(self.began.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    async fn pause(&self, ms: Millis) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
     }
 }

@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use everstate_runtime::ports::Down;
+use everstate_runtime::start::StartError;
 use serde_json::{Map, Value, json};
 
 use codes::Code;
@@ -149,6 +150,15 @@ impl IntoResponse for ApiError {
 impl From<Down> for ApiError {
     fn from(down: Down) -> ApiError {
         ApiError::new(&codes::STORE_UNAVAILABLE, format!("the store cannot do this now: {down}"))
+    }
+}
+
+impl From<StartError> for ApiError {
+    fn from(err: StartError) -> ApiError {
+        match err {
+            StartError::Down(down) => down.into(),
+            StartError::Refused(why) => ApiError::new(&codes::STORE_FAILED, why),
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub type Env<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
 
 /// `listen` is where this server is going to be reached.
 pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -> Result<Wired> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let (goods, sources) = goods(&settings, env, listen)?;
     let toolbox = Toolbox::from_config(settings.file.tools.clone(), &|it| it.resolve_with(env))
         .map_err(|err| ApiError::new(&codes::CONFIG_INVALID, err.to_string()))?;
@@ -106,6 +106,7 @@ fn side(store: &Store, tools: &Arc<dyn Tools>, clock: &Arc<dyn Clock>, market: M
         registry: store.registry.clone(),
         tools: tools.clone(),
         clock: clock.clone(),
+        membership: None,
     };
     Side { host: Host::new(ports, market, HostSettings::default()), log: store.log.clone() }
 }

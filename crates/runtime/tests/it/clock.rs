@@ -94,4 +94,12 @@ impl Clock for TestClock {
     async fn sleep_until(&self, at: Millis) {
         self.sleep(at).await;
     }
+
+    fn monotonic(&self) -> Millis {
+        self.0.lock().unwrap().passed
+    }
+
+    async fn pause(&self, ms: Millis) {
+        TestClock::pause(self, ms).await;
+    }
 }

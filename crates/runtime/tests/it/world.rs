@@ -64,6 +64,7 @@ impl World {
             registry: self.disk.of(no),
             tools: Arc::new(HostOutside { outside: self.outside.clone(), host: no }),
             clock: Arc::new(self.clock.clone()),
+            membership: None,
         };
         Host::new(ports, self.market(no), settings)
     }

@@ -28,6 +28,14 @@ impl Clock for Hands {
         self.moved.notified().await;
         self.now.store(at, Ordering::SeqCst);
     }
+
+    fn monotonic(&self) -> Millis {
+        self.now()
+    }
+
+    async fn pause(&self, ms: Millis) {
+        self.sleep_until(self.now() + ms).await;
+    }
 }
 
 fn first_row() -> NewRow {

@@ -1,0 +1,90 @@
+//! What a node does for its peers: the other side of [`Peers`](crate::ports::Peers).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use everstate_kernel::event::Event;
+use everstate_kernel::ids::{ItemId, SessionId, TurnNo};
+use everstate_kernel::input::Input;
+use futures_util::StreamExt;
+
+use crate::host::{Fed, Feed, FeedError, Host};
+use crate::ports::{Down, Hello, Tail, TailAsk};
+use crate::table::Mail;
+use crate::tail::Told;
+
+impl Host {
+    /// Who this node is, from the moment it can be asked; `None` if it is none of many.
+    pub fn hello(&self) -> Option<Hello> {
+        let node = &self.inner.ports.membership.as_ref()?.node;
+        Some(Hello { name: node.name.clone(), epoch: self.epoch() })
+    }
+
+    /// Reads the inbox of a session that is served here. An error if it is not.
+    pub async fn nudged(&self, session: SessionId) -> Result<(), Down> {
+        if self.inner.draining.load(Ordering::SeqCst) {
+            return Err(Down("this node is shutting down".to_owned()));
+        }
+        self.inner.send(session, Mail::Inbox);
+        Ok(())
+    }
+
+    /// A tail for a peer, of a session that is served here. An error if it is not.
+    pub async fn tail_for(self: &Arc<Host>, ask: TailAsk) -> Result<Tail, Down> {
+        let tail = self.tail(ask.session, ask.after);
+        let Some(turn) = ask.attends else { return Ok(tail) };
+        let mut caller =
+            FarCaller { host: Arc::clone(self), session: ask.session, turn, is_answered: false };
+        Ok(tail.inspect(move |told| caller.hears(told)).boxed())
+    }
+
+    /// Erases for a peer.
+    pub async fn erase_for(
+        &self,
+        session: SessionId,
+        items: Vec<ItemId>,
+    ) -> Result<Fed, FeedError> {
+        self.erase(session, items).await
+    }
+
+    /// Deletes for a peer.
+    pub async fn delete_for(&self, session: SessionId) -> Result<(), Down> {
+        self.delete(session).await
+    }
+}
+
+/// A caller at another node. It is there as long as its tail is.
+struct FarCaller {
+    host: Arc<Host>,
+    session: SessionId,
+    turn: TurnNo,
+    is_answered: bool,
+}
+
+impl FarCaller {
+    fn hears(&mut self, told: &Result<Told, Down>) {
+        if let Ok(Told::Append(append)) = told {
+            self.is_answered |= append
+                .events
+                .iter()
+                .any(|it| matches!(it, Event::TurnEnded { turn, .. } if *turn == self.turn));
+        }
+    }
+}
+
+impl Drop for FarCaller {
+    fn drop(&mut self) {
+        // Outside of a runtime everything is being torn down, and the next owner closes the turn.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.is_answered {
+            return;
+        }
+        let (host, session, turn) = (Arc::clone(&self.host), self.session, self.turn);
+        runtime.spawn(async move {
+            let lost = vec![Input::CallerLost { turn }];
+            if let Err(err) = host.feed(session, lost, Feed::default()).await {
+                tracing::debug!(%session, turn, %err, "a turn was not told that its caller is gone");
+            }
+        });
+    }
+}
