@@ -150,6 +150,7 @@ pub(crate) fn begin(model: &str, said: String, runner: Runner, resumable: bool) 
             resumable,
             voice: "responses/1".to_owned(),
             echo: None,
+            trace: None,
         },
         when_busy: WhenBusy::Steer,
     }

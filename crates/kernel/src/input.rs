@@ -134,6 +134,10 @@ pub struct TurnTerms {
     /// The request as the door wants to echo it: a JSON object the kernel does not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo: Option<Json>,
+    /// Where the turn belongs in its caller's trace, as W3C Trace Context writes it (`traceparent`), for whoever tells
+    /// the turn to a tracing system. It is sent to no provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }
 
 /// Who waits while a client runs its tools.

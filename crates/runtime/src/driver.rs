@@ -231,6 +231,9 @@ impl Driver {
         self.bytes += n_bytes;
         self.slot.view.set(Arc::clone(&self.state));
         let append = Arc::new(thought.append);
+        if let Some(witness) = self.host.witness.get() {
+            witness.told(&self.state, &append);
+        }
         self.host
             .hub
             .tell(self.session, append.seq - 1, || News::Told(Told::Append(Arc::clone(&append))));

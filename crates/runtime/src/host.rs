@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use everstate_kernel::event::Event;
@@ -23,7 +23,7 @@ use crate::health::Health;
 use crate::hub::Hub;
 use crate::load::{self, LoadError};
 use crate::market::Market;
-use crate::ports::{Clock, Down, Log, Peers, Registry, Tools};
+use crate::ports::{Clock, Down, Log, Peers, Registry, Tools, Witness};
 use crate::settings::{HostSettings, NodeSettings};
 use crate::table::{Mail, Slot, Table, View};
 use crate::timers::Timers;
@@ -111,6 +111,7 @@ pub(crate) struct Inner {
     pub(crate) draining: AtomicBool,
     /// Rings whenever a driver has left.
     pub(crate) left: Notify,
+    pub(crate) witness: OnceLock<Arc<dyn Witness>>,
     market: Mutex<Arc<Market>>,
     table: Mutex<Table>,
     gates: Mutex<BTreeMap<OfferId, Arc<Semaphore>>>,
@@ -130,6 +131,7 @@ impl Host {
             epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             left: Notify::new(),
+            witness: OnceLock::new(),
             market: Mutex::new(Arc::new(market)),
             table: Mutex::default(),
             gates: Mutex::default(),
@@ -208,6 +210,11 @@ impl Host {
     pub fn set_market(&self, market: Market) {
         self.inner.health.unserved(market.unserved());
         *lock(&self.inner.market) = Arc::new(market);
+    }
+
+    /// From here on `witness` is told of every append. Only the first one is taken.
+    pub fn watch(&self, witness: Arc<dyn Witness>) {
+        self.inner.witness.set(witness).ok();
     }
 
     /// How many sessions have something under way here.

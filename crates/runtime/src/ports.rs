@@ -1,15 +1,18 @@
 //! What the runtime needs from the outside. Each trait is implemented at the rim, and by the simulation.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use everstate_kernel::delta::Piece;
+use everstate_kernel::event::Append;
 use everstate_kernel::ids::{ItemId, Millis, Seq, SessionId, TurnNo};
 use everstate_kernel::input::Failure;
 use everstate_kernel::item::{Outcome, Part};
 use everstate_kernel::offer::Offer;
 use everstate_kernel::request::Request;
+use everstate_kernel::state::Session;
 use everstate_kernel::tool::ServerTool;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -321,6 +324,14 @@ pub struct ToolRun {
 pub struct ToolReturn {
     pub outcome: Outcome,
     pub output: Vec<Part>,
+}
+
+// ---- watching ----------------------------------------------------------------------------
+
+/// Told of every append after it is acknowledged, with the state it led to: for tracing and the like.
+pub trait Witness: Send + Sync + fmt::Debug {
+    /// Called by the session's driver, which waits for it: has to return at once.
+    fn told(&self, state: &Arc<Session>, append: &Arc<Append>);
 }
 
 // ---- time --------------------------------------------------------------------------------

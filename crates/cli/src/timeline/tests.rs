@@ -183,6 +183,7 @@ fn terms() -> TurnTerms {
         resumable: true,
         voice: "responses/1".into(),
         echo: None,
+        trace: None,
     }
 }
 

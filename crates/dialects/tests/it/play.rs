@@ -238,6 +238,7 @@ pub(crate) fn begin(request: &CreateRequest) -> Begin {
         resumable: true,
         voice: REVISION.to_owned(),
         echo: Some(request.echo.clone()),
+        trace: None,
     };
     Begin { items, answers, approvals, terms, when_busy: WhenBusy::Refuse }
 }

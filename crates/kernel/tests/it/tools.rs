@@ -47,6 +47,7 @@ pub(crate) fn terms() -> TurnTerms {
         resumable: true,
         voice: "test/1".into(),
         echo: None,
+        trace: None,
     }
 }
 

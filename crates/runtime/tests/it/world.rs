@@ -403,6 +403,7 @@ pub(crate) fn terms() -> TurnTerms {
         resumable: true,
         voice: "test/1".to_owned(),
         echo: Some(Json::of(&json!({}))),
+        trace: None,
     }
 }
 
