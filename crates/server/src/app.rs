@@ -23,6 +23,7 @@ use crate::ids::{Naming, SessionNames};
 use crate::keys::{Keys, Principal, random};
 use crate::menu::Menu;
 use crate::stall::Stall;
+use crate::telemetry::Telemetry;
 use crate::wiring::Source;
 
 #[derive(Debug)]
@@ -44,6 +45,7 @@ pub(crate) struct App {
     pub sources: Vec<Source>,
     pub gates: Gates,
     pub callers: Arc<Callers>,
+    pub telemetry: Option<Telemetry>,
     pub closing: AtomicBool,
 }
 

@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod offers;
+pub mod telemetry;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub struct Settings {
     pub store: Set<String>,
     pub body_max_bytes: Set<u64>,
     pub admin_key: Set<Option<SecretString>>,
+    /// Where traces are sent, if anywhere.
+    pub telemetry: Option<telemetry::Traces>,
     pub file: File,
     /// The configuration file, if there is one.
     pub path: Option<PathBuf>,
@@ -114,8 +117,10 @@ pub fn load(flags: &Flags, env: Env<'_>, here: &Path) -> Result<Settings> {
         }
         None => Set { value: None, origin: Origin::Default },
     };
+    let telemetry = telemetry::load(&pick, &file.telemetry)?;
     let here = here.to_path_buf();
-    let settings = Settings { listen, store, body_max_bytes, admin_key, file, path, dir, here };
+    let settings =
+        Settings { listen, store, body_max_bytes, admin_key, telemetry, file, path, dir, here };
     settings.check()?;
     Ok(settings)
 }
@@ -216,6 +221,9 @@ impl Settings {
             ),
         ];
         let file = self.path.clone().map_or(Origin::Default, Origin::File);
+        if let Some(traces) = &self.telemetry {
+            rows.extend(traces.shown(&file));
+        }
         let tree = serde_json::to_value(&self.file).unwrap_or_default();
         let said = |section: &str| tree.get(section).filter(|it| !is_empty(it)).cloned();
         for section in ["providers", "offers", "tools", "policy"] {

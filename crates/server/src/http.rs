@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -25,6 +25,7 @@ use crate::app::App;
 use crate::error::{ApiError, Result, codes};
 use crate::keys::{Principal, random};
 use crate::meters;
+use crate::telemetry::Asking;
 
 /// All doors.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -37,7 +38,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(to_the_end))
-        .layer(middleware::from_fn(around))
+        .layer(middleware::from_fn_with_state(app.clone(), around))
         .with_state(app)
 }
 
@@ -52,11 +53,12 @@ async fn wrong_method(request: Request) -> ApiError {
 }
 
 /// Every answer has a number that the log knows too, and is counted.
-async fn around(request: Request, next: Next) -> Response {
+async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = format!("req_{}", base32(&random::<10>()));
     let started = std::time::Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let mut asking = asking(&app, &mut request);
     // The panic itself was told by the log already.
     let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
@@ -74,7 +76,39 @@ async fn around(request: Request, next: Next) -> Response {
     } else {
         tracing::debug!(%id, %method, path, status, "answered");
     }
-    response
+    if let Some(asking) = &mut asking {
+        asking.answered(status);
+    }
+    match asking.filter(|_| is_stream(&response)) {
+        Some(asking) => until_its_end(response, asking),
+        None => response,
+    }
+}
+
+/// The span of a request, where there are traces. Probes are not traced.
+fn asking(app: &App, request: &mut Request) -> Option<Asking> {
+    let telemetry = app.telemetry.as_ref()?;
+    if api::health::PATHS.contains(&request.uri().path()) {
+        return None;
+    }
+    let route = request.extensions().get::<MatchedPath>().map(|it| it.as_str().to_owned());
+    let method = request.method().clone();
+    Some(telemetry.request(&method, route.as_deref(), request.headers_mut()))
+}
+
+fn is_stream(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    kind.is_some_and(|it| it.starts_with(STREAM))
+}
+
+/// A stream has been answered when it has ended, or its reader has gone.
+fn until_its_end(response: Response, asking: Asking) -> Response {
+    response.map(|body| {
+        let chunks = body.into_data_stream();
+        Body::from_stream(chunks.inspect(move |_| {
+            let _held = &asking;
+        }))
+    })
 }
 
 /// What changes something is done to its end, also if the caller has gone meanwhile: half of it would be neither done
@@ -260,9 +294,11 @@ pub(crate) fn events(
     response
 }
 
+const STREAM: &str = "text/event-stream; charset=utf-8";
+
 fn set_stream_headers(headers: &mut HeaderMap) {
     let plain = HeaderValue::from_static;
-    headers.insert(header::CONTENT_TYPE, plain("text/event-stream; charset=utf-8"));
+    headers.insert(header::CONTENT_TYPE, plain(STREAM));
     headers.insert(header::CACHE_CONTROL, plain("no-cache"));
     headers.insert("x-accel-buffering", plain("no"));
 }

@@ -17,3 +17,4 @@ mod stall;
 mod chores;
 mod clock;
 mod meters;
+mod telemetry;

@@ -23,6 +23,7 @@ pub(crate) fn handle() -> &'static PrometheusHandle {
         metrics::describe_gauge!("everstate_sessions_live", "Sessions with something under way.");
         metrics::describe_counter!("everstate_turns_total", "Turns begun, by door.");
         metrics::describe_counter!("everstate_repeats_total", "Requests answered as repeats.");
+        metrics::describe_counter!("everstate_spans_total", "Spans of traces, sent or lost.");
         handle
     })
 }
@@ -40,6 +41,12 @@ pub(crate) fn turn_begun(door: &'static str) {
 
 pub(crate) fn repeated() {
     metrics::counter!("everstate_repeats_total").increment(1);
+}
+
+/// Spans that were sent, or could not be.
+pub(crate) fn spans(n: usize, sent: bool) {
+    let outcome = if sent { "sent" } else { "lost" };
+    metrics::counter!("everstate_spans_total", "outcome" => outcome).increment(n as u64);
 }
 
 pub(crate) fn live(n: usize) {

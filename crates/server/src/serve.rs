@@ -52,6 +52,9 @@ pub async fn serve_until(
     let chores = tokio::spawn(chores::run(app.clone()));
     accept(listener, app.clone(), stop).await;
     chores.abort();
+    if let Some(telemetry) = &app.telemetry {
+        telemetry.close().await;
+    }
     if let Err(err) = app.upkeep.close().await {
         tracing::warn!(%err, "the store did not close in good order; nothing that was acknowledged is lost");
     }

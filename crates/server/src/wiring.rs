@@ -28,9 +28,10 @@ use crate::clock::SystemClock;
 use crate::config::{Origin, REHEARSAL, Settings};
 use crate::error::{ApiError, Result, codes};
 use crate::ids::Naming;
-use crate::keys::{Keys, drawn_once};
+use crate::keys::{Keys, drawn_once, random};
 use crate::menu::Menu;
 use crate::stall::{Goods, Stall};
+use crate::telemetry::Telemetry;
 
 /// A server's insides, ready and started, and what there is to say about them.
 #[derive(Debug)]
@@ -77,6 +78,17 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
     let naming = Naming::new(&drawn_once(&*registry, clock.now(), "naming").await?);
     let admin = settings.admin_key.value.as_ref().map(ExposeSecret::expose_secret);
     let (keys, new_key) = Keys::open(registry.clone(), clock.clone(), admin).await?;
+    let telemetry = match &settings.telemetry {
+        Some(traces) => {
+            let instance = format!("{:016x}", u64::from_be_bytes(random()));
+            Some(Telemetry::start(traces, env, &instance, &sources)?)
+        }
+        None => None,
+    };
+    if let Some(telemetry) = &telemetry {
+        telemetry.watch(&durable.host, &durable.log);
+        telemetry.watch(&memory.host, &memory.log);
+    }
     memory.host.start().await?;
     durable.host.start().await?;
     let app = App {
@@ -94,6 +106,7 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         sources: sources.clone(),
         gates: Gates::default(),
         callers: Arc::new(Callers::default()),
+        telemetry,
         closing: AtomicBool::new(false),
         settings,
     };

@@ -13,6 +13,9 @@ use everstate_runtime::buckets::Buckets;
 use crate::app::App;
 use crate::meters;
 
+/// What probes ask for.
+pub(crate) const PATHS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))

@@ -12,6 +12,7 @@ use everstate_tools::ToolConfig;
 use serde::{Deserialize, Serialize};
 
 use super::offers::OfferConfig;
+use super::telemetry::TelemetryConfig;
 use crate::error::{ApiError, Result, codes};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -23,6 +24,7 @@ pub struct File {
     pub tools: Vec<ToolConfig>,
     pub limits: LimitsConfig,
     pub policy: PolicyConfig,
+    pub telemetry: TelemetryConfig,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

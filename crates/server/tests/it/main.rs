@@ -4,8 +4,10 @@
 
 mod bad_input;
 mod claims;
+mod collector;
 mod everstate;
 mod responses;
 mod running;
 mod server;
 mod starting;
+mod tracing;

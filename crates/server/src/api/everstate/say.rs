@@ -22,7 +22,7 @@ use crate::claim::{Asked, Target};
 use crate::error::{ApiError, Result, codes};
 use crate::http::{Answer, Id, Whole};
 use crate::keys::Principal;
-use crate::{meters, refuse};
+use crate::{meters, refuse, telemetry};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +69,7 @@ pub(super) async fn say(
     terms.caller = Caller::Detached;
     terms.resumable = true;
     terms.voice = voice::REVISION.to_owned();
+    terms.trace = telemetry::of_request(app.telemetry.as_ref(), &headers);
     let turn = match &state.live.turn {
         Some(running) if say.steer => running.no,
         _ => state.live.turn_no + 1,

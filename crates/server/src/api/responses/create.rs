@@ -21,7 +21,7 @@ use crate::error::{ApiError, Result, codes};
 use crate::http::{self, Answer, Whole};
 use crate::ids::SessionNames;
 use crate::keys::Principal;
-use crate::{meters, refuse};
+use crate::{meters, refuse, telemetry};
 
 pub(super) async fn create(
     State(app): State<Arc<App>>,
@@ -31,8 +31,9 @@ pub(super) async fn create(
 ) -> Result<Response> {
     let request = Arc::new(read_create(&whole.0).map_err(complaint)?);
     let asked = Arc::new(Asked::read(&who, "POST /v1/responses", &headers, &whole.0)?);
+    let trace = telemetry::of_request(app.telemetry.as_ref(), &headers);
     loop {
-        let begun = begin_whole(&app, &who, &request, &asked).await?;
+        let begun = begin_whole(&app, &who, &request, &asked, trace.clone()).await?;
         let target = begun.target.clone();
         match answer(&app, &who, &request, begun).await? {
             // What is not stored cannot be looked at by its session's name.
@@ -61,9 +62,10 @@ async fn begin_whole(
     who: &Principal,
     request: &Arc<CreateRequest>,
     asked: &Arc<Asked>,
+    trace: Option<String>,
 ) -> Result<Begun> {
     let (app, who, request, asked) = (app.clone(), who.clone(), request.clone(), asked.clone());
-    let task = tokio::spawn(async move { begin(&app, &who, &request, &asked).await });
+    let task = tokio::spawn(async move { begin(&app, &who, &request, &asked, trace).await });
     http::joined(task.await)
 }
 
@@ -72,6 +74,7 @@ async fn begin(
     who: &Principal,
     request: &CreateRequest,
     asked: &Asked,
+    trace: Option<String>,
 ) -> Result<Begun> {
     let _alone = app.gates.claim(&asked.name()).await;
     let mut instead = None;
@@ -81,7 +84,8 @@ async fn begin(
             Standing::Nothing => instead = Some(earlier),
         }
     }
-    let draft = draft::draft(app, who, request).await?;
+    let mut draft = draft::draft(app, who, request).await?;
+    draft.begin.terms.trace = trace;
     let target = draft.target.clone();
     if let Some(earlier) = app.claims.claim(asked, &target, instead.as_ref()).await? {
         return match standing(app, who, asked, &earlier.target).await? {

@@ -144,6 +144,7 @@ fn terms(app: &App, request: &CreateRequest, tools: Vec<Tool>) -> TurnTerms {
         resumable: request.background && request.stream,
         voice: voice::REVISION.to_owned(),
         echo: Some(request.echo.clone()),
+        trace: None,
     }
 }
 

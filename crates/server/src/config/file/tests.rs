@@ -245,6 +245,39 @@ const SECTIONS: &[Section] = &[
             ("no_facts", "must be known not to hold", "none"),
         ],
     },
+    Section {
+        title: "[telemetry]",
+        about: "Where traces go: [telemetry.md](../telemetry.md). The variables that every OpenTelemetry program reads come first.",
+        head: "[telemetry]\n",
+        place: "/telemetry",
+        keys: &[
+            (
+                "endpoint",
+                "takes OTLP over HTTP; `/v1/traces` is added. `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, which is taken whole, and `OTEL_EXPORTER_OTLP_ENDPOINT` come first",
+                "nothing is traced",
+            ),
+            (
+                "service_name",
+                "what the traces call this service; `OTEL_SERVICE_NAME` comes first",
+                "`everstate`",
+            ),
+            (
+                "sampler",
+                "which traces are told, in the words of `OTEL_TRACES_SAMPLER`, which comes first",
+                "`parentbased_always_on`",
+            ),
+            (
+                "sampler_arg",
+                "of `traceidratio`: the share that is told, from 0 to 1; `OTEL_TRACES_SAMPLER_ARG` comes first",
+                "1",
+            ),
+            (
+                "headers",
+                "sent along, each `env:NAME` or `file:PATH`; `OTEL_EXPORTER_OTLP_HEADERS` joins them",
+                "none",
+            ),
+        ],
+    },
 ];
 
 const EXAMPLE: &str = r#"[server]
@@ -334,6 +367,13 @@ not_providers = ["openai"]
 within = ["eu-central-1"]
 facts = ["zero_retention"]
 no_facts = ["training"]
+
+[telemetry]
+endpoint = "http://127.0.0.1:4318"
+service_name = "agents"
+sampler = "parentbased_traceidratio"
+sampler_arg = 0.1
+headers = { x-collector-key = "env:COLLECTOR_KEY" }
 "#;
 
 fn secret(_: &SecretRef) -> std::result::Result<SecretString, SecretMissing> {
