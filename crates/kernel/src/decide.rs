@@ -10,6 +10,7 @@ mod turns;
 
 use crate::event::Event;
 use crate::ids::{ASIDE, ItemId, Millis};
+use crate::import::{Import, Origin};
 use crate::input::{Create, Input, Shown};
 use crate::item::{Body, Item, Part, Status};
 use crate::state::{Live, Rejection, Session};
@@ -32,16 +33,27 @@ pub(crate) fn decide(
     // Time never goes back behind the last fact.
     let now = now.max(session.live.last_at);
     let mut draft = Draft { session, shown, live: session.live.clone(), now, events: Vec::new() };
-    if let Input::Create(create) = input {
-        draft.create(create)?;
-        return Ok(draft.events);
-    }
+    let first = match input {
+        Input::Create(create) => Ok((create, None)),
+        Input::Import(import) => {
+            let Import { create, origin } = *import;
+            Ok((create, Some(origin)))
+        }
+        other => Err(other),
+    };
+    let input = match first {
+        Ok((create, origin)) => {
+            draft.create(create, origin)?;
+            return Ok(draft.events);
+        }
+        Err(input) => input,
+    };
     if session.about.is_none() {
         return Err(Rejection::NotCreated);
     }
     draft.parked(&input)?;
     match input {
-        Input::Create(_) => return Err(Rejection::AlreadyCreated),
+        Input::Create(_) | Input::Import(_) => return Err(Rejection::AlreadyCreated),
         Input::Adopted { epoch } => draft.adopt(epoch)?,
         Input::Begin(begin) => draft.begin(begin)?,
         Input::Answer { answers } => draft.answer(answers)?,
@@ -69,12 +81,15 @@ impl Draft<'_> {
         self.events.push(event);
     }
 
-    fn create(&mut self, create: Create) -> Result<(), Rejection> {
+    fn create(&mut self, create: Create, origin: Option<Origin>) -> Result<(), Rejection> {
         if self.session.about.is_some() {
             return Err(Rejection::AlreadyCreated);
         }
         let Create { id, project, door, named, metadata, inheritance, epoch } = create;
         self.push(Event::Created { id, project, door, named, metadata, inheritance });
+        if let Some(origin) = origin {
+            self.push(Event::Imported { origin });
+        }
         self.push(Event::Owned { epoch });
         Ok(())
     }
@@ -85,6 +100,7 @@ impl Draft<'_> {
         match input {
             Input::Adopted { .. } | Input::Unpark => Ok(()),
             Input::Create(_)
+            | Input::Import(_)
             | Input::Begin(_)
             | Input::Answer { .. }
             | Input::Approve(_)

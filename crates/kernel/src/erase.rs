@@ -164,6 +164,7 @@ fn redact_event(event: &mut Event, items: &BTreeSet<ItemId>) -> bool {
         }
         Event::Compacted { item } => redact_items(std::slice::from_mut(item), items),
         Event::Created { inheritance: None, .. }
+        | Event::Imported { .. }
         | Event::Owned { .. }
         | Event::TurnEnded { .. }
         | Event::StepStarted { .. }

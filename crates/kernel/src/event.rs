@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::delta::ReplyEnd;
 use crate::fork::Inheritance;
 use crate::ids::{AttemptId, CallId, ItemId, Millis, Seq, SessionId, StepNo, TurnNo};
+use crate::import::Origin;
 use crate::input::{Approval, Failure, TurnTerms};
 use crate::item::{Item, Outcome, Part};
 use crate::json::Json;
@@ -31,6 +32,10 @@ pub enum Event {
         metadata: Option<Json>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         inheritance: Option<Inheritance>,
+    },
+    /// What it begins with was said in another installation, and carried here in a bundle.
+    Imported {
+        origin: Origin,
     },
     /// A node took the session over. Epochs of a session only grow.
     Owned {
@@ -220,6 +225,7 @@ impl Event {
     pub fn kind(&self) -> &str {
         match self {
             Event::Created { .. } => "created",
+            Event::Imported { .. } => "imported",
             Event::Owned { .. } => "owned",
             Event::TurnStarted { .. } => "turn_started",
             Event::Steered { .. } => "steered",

@@ -35,8 +35,19 @@ pub struct Lineage {
     pub through: TurnNo,
 }
 
+/// Why a session begins with what another had said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Fork,
+    Import,
+}
+
 /// What a fork of this session would begin with. To fork at an earlier place, fold the log only so far.
 pub fn inherit(session: &Session) -> Option<Inheritance> {
+    copy(session, How::Fork)
+}
+
+pub(crate) fn copy(session: &Session, how: How) -> Option<Inheritance> {
     let about = session.about.as_ref()?;
     let live = &session.live;
     let turn_no = live.turn_no + 1;
@@ -84,7 +95,7 @@ pub fn inherit(session: &Session) -> Option<Inheritance> {
             body: Body::Result {
                 call: id,
                 outcome,
-                output: vec![Part::text(closed_by_fork(outcome))],
+                output: vec![Part::text(closed(outcome, how))],
             },
             status: Status::Completed,
             provider_id: None,
@@ -123,13 +134,19 @@ pub(crate) fn outlives_its_turn(item: &Item) -> bool {
     }
 }
 
-fn closed_by_fork(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Unknown => {
+fn closed(outcome: Outcome, how: How) -> &'static str {
+    match (outcome, how) {
+        (Outcome::Unknown, How::Fork) => {
             "It is not known whether this call took effect: the session was forked while it was running."
         }
-        Outcome::Ok | Outcome::Failed | Outcome::Denied | Outcome::Cancelled => {
+        (Outcome::Unknown, How::Import) => {
+            "It is not known whether this call took effect: the session was carried to another place while it was running."
+        }
+        (Outcome::Ok | Outcome::Failed | Outcome::Denied | Outcome::Cancelled, How::Fork) => {
             "This call was not run: the session was forked before it started."
+        }
+        (Outcome::Ok | Outcome::Failed | Outcome::Denied | Outcome::Cancelled, How::Import) => {
+            "This call was not run: the session was carried to another place before it started."
         }
     }
 }

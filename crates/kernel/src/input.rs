@@ -8,6 +8,7 @@ use crate::agent::{Agent, Limits};
 use crate::delta::ReplyEnd;
 use crate::fork::Inheritance;
 use crate::ids::{AttemptId, CallId, ItemId, Millis, SessionId, TurnNo};
+use crate::import::Import;
 use crate::item::{Body, Outcome, Output, Part};
 use crate::json::Json;
 use crate::plan::{NoOffer, Plan};
@@ -18,6 +19,8 @@ use crate::policy::Constraints;
 pub enum Input {
     /// The first input of every session.
     Create(Create),
+    /// The first input of a session that was carried here from another installation.
+    Import(Box<Import>),
     /// A new owner has loaded the session; whoever ran its effects before is gone.
     Adopted {
         epoch: u64,

@@ -29,4 +29,5 @@ mod decide;
 mod effects;
 pub mod request;
 pub mod fork;
+pub mod import;
 pub mod erase;

@@ -23,7 +23,7 @@ impl Live {
                 // The fork's own items are among these; a gap in the numbers does no harm.
                 self.next_idx = it.items.len() as u32;
             }
-            Event::Created { inheritance: None, .. } => (),
+            Event::Created { inheritance: None, .. } | Event::Imported { .. } => (),
             Event::Owned { epoch } => self.epoch = *epoch,
 
             Event::TurnStarted { turn, terms, items } => {

@@ -9,6 +9,7 @@ use crate::effect::Effect;
 use crate::event::{Append, End, Event, Try};
 use crate::fork::Lineage;
 use crate::ids::{AttemptId, AttemptNo, CallId, ItemId, Millis, Seq, SessionId, StepNo, TurnNo};
+use crate::import::Origin;
 use crate::input::{Failure, Input, Shown, TurnTerms};
 use crate::item::{Item, Outcome};
 use crate::json::Json;
@@ -38,6 +39,9 @@ pub struct About {
     pub created_at: Millis,
     /// Which sessions minted the names of what was inherited.
     pub lineage: Vec<Lineage>,
+    /// Where it was carried from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -217,7 +221,11 @@ impl Session {
                     metadata: metadata.clone(),
                     created_at: append.at,
                     lineage: inheritance.as_ref().map(|it| it.lineage.clone()).unwrap_or_default(),
+                    origin: None,
                 });
+            }
+            if let (Event::Imported { origin }, Some(about)) = (event, &mut self.about) {
+                about.origin = Some(origin.clone());
             }
             self.transcript.apply(event, append.seq, &self.live);
             self.live.apply(event, append.at);

@@ -45,6 +45,7 @@ impl Transcript {
             }
             Event::ItemErased { items } => self.erase(&items.iter().copied().collect()),
             Event::Created { inheritance: None, .. }
+            | Event::Imported { .. }
             | Event::Owned { .. }
             | Event::AttemptOpened { .. }
             | Event::Placed { .. }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use everstate_kernel::ids::{Seq, SessionId};
 use everstate_runtime::ports::{Down, Redact, RowKind};
 
+use crate::archive;
 use crate::log::{Opened, SealedLog, blob_name, inbox_place};
 use crate::seal::{Content, DataKey};
 use crate::segment::{self, Packed};
@@ -44,8 +45,7 @@ pub(crate) async fn erase(log: &SealedLog, session: SessionId, redact: Redact) -
     for sealed in kept.rows {
         let opened = log.open_row(session, sealed).await?;
         let row = redacted(log, session, &key, opened, &redact, &mut rewrite.blobs).await?;
-        let Content { salt, body, in_blob } = row.content;
-        let text = Content::encode(salt.as_ref(), &body, in_blob);
+        let text = row.content.text();
         rewrite.rows.push((row.header.seq, key.seal(&row.header.hash(session), &text)));
     }
     for posted in log.shelf.inbox(session).await? {
@@ -80,7 +80,9 @@ async fn redacted(
         }
         None => (body, false),
     };
-    Ok(Packed { header, content: Content { salt, body, in_blob } })
+    let kept = archive::rewrite(log, session, key, &content.kept, redact).await?;
+    blobs.extend(&kept);
+    Ok(Packed { header, content: Content { salt, body, in_blob, kept } })
 }
 
 /// Packs closed history. What was packed before stays as it is.

@@ -87,7 +87,8 @@ impl Upkeep {
         for (session, name) in self.log.blobs.older_than(grace).await? {
             // Nobody is about to name it while we hold the session.
             let _alone = self.log.stripes.alone(session).await;
-            if !self.log.shelf.has_blob(session, name).await? {
+            let is_waiting = self.log.pending.pieces(session).contains(&name);
+            if !is_waiting && !self.log.shelf.has_blob(session, name).await? {
                 self.log.blobs.delete(session, name).await?;
                 gone += 1;
             }

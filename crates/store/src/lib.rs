@@ -13,6 +13,8 @@ mod segment;
 mod log;
 mod erase;
 mod verify;
+pub mod chain;
+pub mod archive;
 mod registry;
 mod blobs;
 mod stripes;

@@ -14,6 +14,7 @@ use everstate_runtime::ports::{
     Row, Verdict,
 };
 
+use crate::archive::Pending;
 use crate::blobs::Blobs;
 use crate::keys::Keys;
 use crate::row::{Header, SealedRow};
@@ -34,6 +35,7 @@ pub(crate) struct SealedLog {
     pub(crate) keys: Arc<Keys>,
     pub(crate) blobs: Blobs,
     pub(crate) stripes: Stripes,
+    pub(crate) pending: Pending,
     at_hand: Mutex<HashMap<SessionId, Arc<DataKey>>>,
 }
 
@@ -47,7 +49,14 @@ pub(crate) struct Opened {
 
 impl SealedLog {
     pub(crate) fn new(shelf: Arc<dyn Shelf>, keys: Arc<Keys>, blobs: Blobs) -> SealedLog {
-        SealedLog { shelf, keys, blobs, stripes: Stripes::new(), at_hand: Mutex::default() }
+        SealedLog {
+            shelf,
+            keys,
+            blobs,
+            stripes: Stripes::new(),
+            pending: Pending::default(),
+            at_hand: Mutex::default(),
+        }
     }
 
     /// The session's data key; a fresh one (`true`) if it has none. Only for who holds the session: an erasure would
@@ -63,6 +72,10 @@ impl SealedLog {
                 Ok((key, false))
             }
             None => {
+                // What is kept with its first append is sealed already.
+                if let Some(key) = self.pending.key(session) {
+                    return Ok((key, false));
+                }
                 let key = self.keys.take().await?;
                 self.keys.remember(&key);
                 Ok((key, true))
@@ -188,13 +201,14 @@ impl Log for SealedLog {
         let salt: [u8; 32] = random();
         let header = Header { seq, kind, version: VERSION, at, prev, mac: mac(&salt, &body) };
         let blob = self.put_if_big(session, &key, &body).await.map_err(AppendError::Down)?;
+        let kept = if seq == 1 { self.pending.pieces(session) } else { Vec::new() };
         let text = match &blob {
-            Some(name) => Content::encode(Some(&salt), name, true),
-            None => Content::encode(Some(&salt), &body, false),
+            Some(name) => Content::encode(Some(&salt), name, true, &kept),
+            None => Content::encode(Some(&salt), &body, false, &kept),
         };
         let body = key.seal(&header.hash(session), &text);
         let row = SealedRow { header, data_key: key.id, body };
-        let blobs = blob.into_iter().collect();
+        let blobs = blob.into_iter().chain(kept).collect();
         let append = Append { session, row, key: input, consumed, projection, blobs };
         let wrote = self.shelf.write(Change::Append(Box::new(append)), Some(Box::new(hold))).await;
         let wrote = wrote.map_err(AppendError::Down)?;
@@ -202,7 +216,12 @@ impl Log for SealedLog {
             self.keys.give_back(key);
         }
         match wrote {
-            Wrote::Landed(head) => Ok(Landed { head }),
+            Wrote::Landed(head) => {
+                if seq == 1 {
+                    self.pending.landed(session);
+                }
+                Ok(Landed { head })
+            }
             Wrote::Seen(seq) => Err(AppendError::Seen(seq)),
             Wrote::Fenced => Err(AppendError::Fenced),
             other => Err(AppendError::Down(Down(format!("an append became {other:?}")))),

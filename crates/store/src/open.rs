@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use everstate_kernel::ids::Millis;
 use everstate_runtime::ports::{Log, Registry};
 
+use crate::archive::Archive;
 use crate::blobs::Blobs;
 use crate::facts::Upkeep;
 use crate::keys::Keys;
@@ -26,6 +27,7 @@ pub struct Store {
     pub log: Arc<dyn Log>,
     pub registry: Arc<dyn Registry>,
     pub upkeep: Arc<Upkeep>,
+    pub archive: Arc<Archive>,
 }
 
 #[derive(Clone)]
@@ -154,7 +156,8 @@ fn assemble(
     let log = Arc::new(SealedLog::new(Arc::clone(&shelf), Arc::new(keys), blobs));
     let registry = Arc::new(Documents { shelf, now: Arc::clone(&now) });
     let upkeep = Arc::new(Upkeep::new(Arc::clone(&log), now, path));
-    Store { log, registry, upkeep }
+    let archive = Arc::new(Archive::new(Arc::clone(&log)));
+    Store { log, registry, upkeep, archive }
 }
 
 impl fmt::Display for OpenError {

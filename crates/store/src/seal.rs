@@ -10,7 +10,8 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::{hmac, rand};
 use everstate_runtime::ports::Hash;
 
-use crate::shelf::KeyId;
+use crate::chain::take;
+use crate::shelf::{BlobName, KeyId};
 
 const TAG_LEN: usize = 16;
 /// Shorter texts hardly shrink.
@@ -90,6 +91,7 @@ pub(crate) fn mac(salt: &[u8; 32], content: &[u8]) -> Hash {
 const COMPRESSED: u8 = 1;
 const ERASED: u8 = 2;
 const IN_BLOB: u8 = 4;
+const KEPT: u8 = 8;
 
 /// The inside of a sealed row: the content or where it is, and the salt of the header's keyed hash. Once something
 /// was erased the salt is gone too, so that nobody can try contents against the hash.
@@ -99,6 +101,8 @@ pub(crate) struct Content {
     pub(crate) body: Vec<u8>,
     /// `body` names a blob.
     pub(crate) in_blob: bool,
+    /// Blobs that belong to the row beside its body: pieces of the chains of other logs.
+    pub(crate) kept: Vec<BlobName>,
 }
 
 impl Content {
@@ -106,15 +110,26 @@ impl Content {
         self.salt.is_none()
     }
 
-    pub(crate) fn encode(salt: Option<&[u8; 32]>, body: &[u8], in_blob: bool) -> Vec<u8> {
+    pub(crate) fn text(&self) -> Vec<u8> {
+        Content::encode(self.salt.as_ref(), &self.body, self.in_blob, &self.kept)
+    }
+
+    pub(crate) fn encode(
+        salt: Option<&[u8; 32]>,
+        body: &[u8],
+        in_blob: bool,
+        kept: &[BlobName],
+    ) -> Vec<u8> {
         let packed = (!in_blob).then(|| compress(body, FAST)).flatten();
         let mut flags = if salt.is_none() { ERASED } else { 0 };
         flags |= if in_blob { IN_BLOB } else { 0 };
         flags |= if packed.is_some() { COMPRESSED } else { 0 };
+        flags |= if kept.is_empty() { 0 } else { KEPT };
         let text = packed.as_deref().unwrap_or(body);
         let mut out = Vec::with_capacity(37 + text.len());
         out.push(flags);
         out.extend_from_slice(salt.map_or(&[][..], |it| it));
+        put_kept(&mut out, kept);
         out.extend_from_slice(text);
         out
     }
@@ -122,16 +137,32 @@ impl Content {
     /// Of an opened row. `None`: a form that this release does not know.
     pub(crate) fn decode(text: &[u8]) -> Option<Content> {
         let (&flags, text) = text.split_first()?;
-        if flags & !(COMPRESSED | ERASED | IN_BLOB) != 0 {
+        if flags & !(COMPRESSED | ERASED | IN_BLOB | KEPT) != 0 {
             return None;
         }
         let (salt, text) = match flags & ERASED {
             0 => text.split_first_chunk::<32>().map(|(salt, rest)| (Some(*salt), rest))?,
             _ => (None, text),
         };
+        let mut text = text;
+        let kept = if flags & KEPT == 0 { Vec::new() } else { take_kept(&mut text)? };
         let body = if flags & COMPRESSED == 0 { text.to_vec() } else { decompress(text)? };
-        Some(Content { salt, body, in_blob: flags & IN_BLOB != 0 })
+        Some(Content { salt, body, in_blob: flags & IN_BLOB != 0, kept })
     }
+}
+
+/// How many, then their names. Nothing if there are none.
+pub(crate) fn put_kept(out: &mut Vec<u8>, kept: &[BlobName]) {
+    if !kept.is_empty() {
+        out.extend_from_slice(&(kept.len() as u32).to_be_bytes());
+        kept.iter().for_each(|it| out.extend_from_slice(it));
+    }
+}
+
+pub(crate) fn take_kept(rest: &mut &[u8]) -> Option<Vec<BlobName>> {
+    let n = u32::from_be_bytes(take(rest)?);
+    // Never more than there is text for, whatever the number says.
+    (0..n).map(|_| take(rest)).collect()
 }
 
 // ---- compression -------------------------------------------------------------------------

@@ -5,8 +5,9 @@
 use everstate_kernel::ids::{Seq, SessionId};
 use everstate_runtime::ports::{Hash, RowKind};
 
+use crate::chain::take;
 use crate::row::Header;
-use crate::seal::{Content, SMALL, compress, decompress};
+use crate::seal::{Content, SMALL, compress, decompress, put_kept, take_kept};
 
 /// At most so many rows, and about so many bytes, go into one.
 const ROWS_MAX: usize = 1_000;
@@ -69,8 +70,10 @@ fn put_row(text: &mut Vec<u8>, Packed { header, content }: &Packed) {
     text.extend_from_slice(&header.version.to_be_bytes());
     text.extend_from_slice(&header.at.to_be_bytes());
     text.extend_from_slice(&header.mac);
-    text.push(u8::from(content.erased()) | u8::from(content.in_blob) << 1);
+    let flags = u8::from(content.erased()) | u8::from(content.in_blob) << 1;
+    text.push(flags | u8::from(!content.kept.is_empty()) << 2);
     text.extend_from_slice(content.salt.as_ref().map_or(&[][..], |it| it));
+    put_kept(text, &content.kept);
     text.extend_from_slice(&(content.body.len() as u32).to_be_bytes());
     text.extend_from_slice(&content.body);
 }
@@ -93,21 +96,16 @@ pub(crate) fn unpack(session: SessionId, text: &[u8]) -> Option<Vec<Packed>> {
         let mac: Hash = take(&mut rest)?;
         let [flags] = take(&mut rest)?;
         let salt = if flags & 1 == 0 { Some(take(&mut rest)?) } else { None };
+        let kept = if flags & 4 == 0 { Vec::new() } else { take_kept(&mut rest)? };
         let len = u32::from_be_bytes(take(&mut rest)?) as usize;
         let (body, tail) = rest.split_at_checked(len)?;
         rest = tail;
         let header = Header { seq, kind: RowKind::Events, version, at, prev, mac };
         prev = header.hash(session);
-        let content = Content { salt, body: body.to_vec(), in_blob: flags & 2 != 0 };
+        let content = Content { salt, body: body.to_vec(), in_blob: flags & 2 != 0, kept };
         rows.push(Packed { header, content });
     }
     Some(rows)
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(*taken)
 }
 
 #[cfg(test)]

@@ -27,12 +27,22 @@ impl Timeline {
         match event {
             Event::Created { inheritance, .. } => {
                 if let Some(from) = inheritance {
-                    let text = format!("from {} at {}", from.parent, from.at);
-                    lines.push(Line::row("forked", text));
+                    let is_import = |it: &Event| matches!(it, Event::Imported { .. });
+                    if !append.events.iter().any(is_import) {
+                        let text = format!("from {} at {}", from.parent, from.at);
+                        lines.push(Line::row("forked", text));
+                    }
                     for (id, call) in &from.open {
                         self.calls.insert(*id, Called::new(&call.name, &call.arguments));
                     }
                 }
+            }
+            Event::Imported { origin } => {
+                let at = origin.chains.last().map_or(0, |it| it.seq);
+                let text = format!("from {} at {at}, of {}", origin.session, origin.project);
+                lines.push(Line::row("imported", text));
+                let left = origin.left_behind.iter();
+                lines.extend(left.map(|it| Line::row("left", words::short(it, 200))));
             }
             Event::Owned { epoch } => self.tell_owned(*epoch, at, before, lines),
             Event::TurnStarted { turn, terms, items } => {

@@ -230,7 +230,8 @@ impl Voice {
                     slot.erased |= slot.item.is_some_and(|it| items.contains(&it));
                 }
             }
-            Event::Owned { .. }
+            Event::Imported { .. }
+            | Event::Owned { .. }
             | Event::StepStarted { .. }
             | Event::AttemptOpened { .. }
             | Event::NotPlaced { .. }

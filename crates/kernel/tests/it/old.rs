@@ -7,12 +7,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use everstate_kernel::event::{Append, Event};
+use everstate_kernel::import;
+use everstate_kernel::input::Input;
 use everstate_kernel::request::illegal;
 use everstate_kernel::state::Session;
 use expect_test::expect_file;
 
 use crate::story;
-use crate::world::World;
+use crate::world::{World, carried};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/old")
@@ -61,4 +63,24 @@ fn record(release: &str) {
     let rows: Vec<String> =
         world.log.iter().map(|it| String::from_utf8(it.encode()).unwrap() + "\n").collect();
     std::fs::write(folder().join(format!("{release}.jsonl")), rows.concat()).unwrap();
+    record_import(release);
+}
+
+/// A session that was carried away at the moment at which the most had to be left behind.
+fn record_import(release: &str) {
+    let left = |session: &Session| {
+        let luggage = import::pack(session).expect("it was created");
+        luggage.left_behind.len() + luggage.inheritance.open.len()
+    };
+    let moments = (1..4_000).map(|seed| {
+        let mut world = World::new(seed);
+        (0..60 + seed % 60).for_each(|_| world.tick());
+        world
+    });
+    let world = moments.max_by_key(|it| left(it.session())).unwrap();
+    let row = |append: &Append| String::from_utf8(append.encode()).unwrap() + "\n";
+    let (carried, first) = carried(world.session(), world.now);
+    let events = carried.decide(Input::Adopted { epoch: 2 }, &[], world.now).unwrap();
+    let rows = row(&first) + &row(&Append { seq: 2, at: world.now, events });
+    std::fs::write(folder().join(format!("{release}-import.jsonl")), rows).unwrap();
 }

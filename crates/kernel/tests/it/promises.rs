@@ -39,7 +39,7 @@ pub(crate) const PROMISES: &[(&str, Check)] = &[
     ("what was erased is not sent", erased_is_not_sent),
     ("what is incomplete is not sent", incomplete_is_not_sent),
     ("a turn ends once, and nothing is done for it afterwards", turns_end_once),
-    ("a fork starts no inherited work and inherits no approval", forks_start_nothing),
+    ("a fork or an import starts no inherited work and inherits no approval", forks_start_nothing),
     ("a turn whose caller is gone does not go on", no_caller_no_turn),
     ("a turn that is visible at its end leaves nothing if it fails", at_end_leaves_nothing),
     ("a late outcome settles only what was left in doubt, once", late_outcomes_settle_doubt),

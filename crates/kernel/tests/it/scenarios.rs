@@ -629,6 +629,42 @@ fn a_fork_starts_nothing() {
 }
 
 #[test]
+fn an_import_starts_nothing_and_says_what_it_left_behind() {
+    check(
+        "
+        user: all of it
+        placed: eu-1
+        model: hm, call post, call pay, call ask
+        import
+        user: go on; answer ask
+        request
+        import
+        ",
+        expect![[r#"
+              2 turn 1: user "all of it"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: reasoning | call post{} as 1/c1 | call pay{} as 1/c2 | call ask{} as 1/c3
+              4 1/c1 started
+              4 1/c2 wants a yes
+              1 created as a fork with 7 items, 1 open calls
+              1 imported, with the names of 1 to turn 1; left behind: turn 1, which was under way; left behind: call 1/c1 of `post`: it was running; here it is unknown; left behind: call 1/c2 of `pay`: it waited for a person; the approval is not inherited, here it is cancelled; left behind: what the provider of `eu-1` had cached (7 tokens)
+              1 owned, epoch 1
+              2 turn 3: user "go on"
+              2 1/c3 ok: mine
+              2 step 1
+              2 attempt 3.1#1 first
+                would send: user "all of it" | reasoning | call post{} as 1/c1 | call pay{} as 1/c2 | call ask{} as 1/c3 | result of 1/c1 unknown "It is not known whether this call took effect: the session was carried to another place while it was running." | result of 1/c2 cancelled "This call was not run: the session was carried to another place before it started." | result of 1/c3 ok "mine" | user "go on"
+              1 created as a fork with 9 items, 0 open calls
+              1 imported, with the names of 9 to turn 3; left behind: turn 3, which was under way
+              1 owned, epoch 1
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
 fn a_summary_stands_for_what_it_covers_until_that_is_erased() {
     check(
         "

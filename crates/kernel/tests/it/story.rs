@@ -21,6 +21,16 @@ fn line((append, event): (&Append, &Event)) -> String {
             ),
             None => "created".into(),
         },
+        Event::Imported { origin } => {
+            let left: Vec<String> =
+                origin.left_behind.iter().map(|it| format!("; left behind: {it}")).collect();
+            let names: Vec<String> = origin
+                .renamed
+                .iter()
+                .map(|it| format!("{} to turn {}", it.session.0, it.through))
+                .collect();
+            format!("imported, with the names of {}{}", names.join(", "), left.concat())
+        }
         Event::Owned { epoch } => format!("owned, epoch {epoch}"),
         Event::TurnStarted { turn, items, .. } => format!("turn {turn}: {}", said(items)),
         Event::Steered { items, .. } => format!("steered: {}", said(items)),

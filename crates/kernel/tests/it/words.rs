@@ -401,6 +401,7 @@ fn inherited_names_belong_to_who_minted_them() {
         named: false,
         metadata: None,
         created_at: 1,
+        origin: None,
         lineage: vec![
             Lineage { session: SessionId(1), through: 2 },
             Lineage { session: SessionId(2), through: 5 },

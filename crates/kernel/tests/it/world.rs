@@ -8,6 +8,7 @@ use everstate_kernel::effect::Effect;
 use everstate_kernel::event::Append;
 use everstate_kernel::fork;
 use everstate_kernel::ids::{AttemptId, CallId, ItemId, Millis, SessionId};
+use everstate_kernel::import::{self, Chain, Import, Origin};
 use everstate_kernel::input::*;
 use everstate_kernel::item::*;
 use everstate_kernel::json::Json;
@@ -55,7 +56,7 @@ pub(crate) struct Outside {
     /// Inputs with a key that were acknowledged: the position of the append.
     pub(crate) acknowledged: BTreeMap<u64, u64>,
     pub(crate) secrets_erased: BTreeSet<String>,
-    /// Forks that were made of it.
+    /// Forks that were made of it, and what became of it where it was carried to.
     pub(crate) forks: Vec<Session>,
 }
 
@@ -545,8 +546,42 @@ impl World {
         });
         let events = child.decide(create, &[], self.now).unwrap();
         child.apply(&Append { seq: 1, at: self.now, events });
-        self.outside.forks = vec![child];
+        self.outside.forks = vec![child, carried(&self.owner.session, self.now).0];
     }
+}
+
+/// The session, imported elsewhere.
+pub(crate) fn carried(session: &Session, now: Millis) -> (Session, Append) {
+    let luggage = import::pack(session).unwrap();
+    let mut child = Session::default();
+    let import = Input::Import(Box::new(imported(session, luggage)));
+    let events = child.decide(import, &[], now).unwrap();
+    let first = Append { seq: 1, at: now, events };
+    child.apply(&first);
+    (child, first)
+}
+
+pub(crate) fn imported(session: &Session, luggage: import::Luggage) -> Import {
+    let id = session.id().unwrap();
+    let create = Create {
+        id: SessionId(9),
+        project: "q".into(),
+        door: "test".into(),
+        named: false,
+        metadata: None,
+        inheritance: Some(luggage.inheritance),
+        epoch: 1,
+    };
+    let origin = Origin {
+        session: id,
+        project: "p".into(),
+        release: "0.0.0".into(),
+        exported_at: 1,
+        chains: vec![Chain { session: id, seq: session.head, hash: "00".repeat(32) }],
+        renamed: luggage.renamed,
+        left_behind: luggage.left_behind,
+    };
+    Import { create, origin }
 }
 
 /// The texts that an erasure takes out of a row.

@@ -65,8 +65,11 @@ impl Driver {
     }
 
     async fn feed(&mut self, mut inputs: Vec<Input>, key: Option<String>) -> Result<Fed, Trouble> {
-        if let Some(Input::Create(create)) = inputs.first_mut() {
-            create.epoch = self.host.epoch.load(Ordering::SeqCst);
+        let epoch = self.host.epoch.load(Ordering::SeqCst);
+        match inputs.first_mut() {
+            Some(Input::Create(create)) => create.epoch = epoch,
+            Some(Input::Import(import)) => import.create.epoch = epoch,
+            _ => (),
         }
         let refused = match self.take(inputs, key.clone(), Vec::new()).await {
             Err(Trouble::Rejected(rejection)) => rejection,

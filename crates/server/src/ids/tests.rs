@@ -51,6 +51,7 @@ fn what_a_fork_inherited_keeps_its_names() {
         metadata: None,
         created_at: 0,
         lineage,
+        origin: None,
     };
     let grandparent = about(1, vec![]);
     let parent = about(2, vec![Lineage { session: SessionId(1), through: 3 }]);

@@ -13,7 +13,9 @@ fn rows(n: u64) -> Vec<Packed> {
             Header { seq, kind, version: 1, at: seq, prev: head.hash, mac: [seq as u8; 32] };
         head = header.head(SESSION);
         let salt = (seq % 5 != 0).then_some([9; 32]);
-        let content = Content { salt, body: seq.to_string().into_bytes(), in_blob: seq % 7 == 0 };
+        let kept = if seq == 1 { vec![[9; 32], [8; 32]] } else { Vec::new() };
+        let content =
+            Content { salt, body: seq.to_string().into_bytes(), in_blob: seq % 7 == 0, kept };
         Packed { header, content }
     };
     (1..=n).map(row).collect()

@@ -184,6 +184,13 @@ impl Play {
                 assert_eq!(names.len(), inheritance.items.len(), "no name is given twice");
                 self.create(SessionId(2), Some(inheritance));
             }
+            "import" => {
+                let luggage = everstate_kernel::import::pack(&self.session).unwrap();
+                let import = crate::world::imported(&self.session, luggage);
+                self.session = Session::default();
+                self.log.clear();
+                self.feed(Input::Import(Box::new(import)));
+            }
             "choice" => {
                 let request = self.session.request(self.attempt(true)).expect("it is wanted");
                 let (choice, n) = (&request.tool_choice, request.n_prefix);
