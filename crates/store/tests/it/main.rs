@@ -8,5 +8,6 @@ mod rewriting;
 mod registry;
 mod files;
 mod tamper;
+mod linear;
 mod crash;
 mod powercut;
