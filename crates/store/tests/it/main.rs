@@ -7,6 +7,8 @@ mod projections;
 mod rewriting;
 mod registry;
 mod files;
+mod old;
 mod tamper;
+mod linear;
 mod crash;
 mod powercut;
