@@ -173,6 +173,7 @@ impl Turn {
             }
             Event::TurnStarted { .. }
             | Event::Created { .. }
+            | Event::Imported { .. }
             | Event::Owned { .. }
             | Event::Steered { .. }
             | Event::AttemptChosen { .. }
