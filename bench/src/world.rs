@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -57,7 +57,8 @@ pub(crate) fn unstarted(
         log: Arc::clone(&store.log),
         registry: Arc::clone(&store.registry),
         tools,
-        clock: Arc::new(WallClock),
+        clock: Arc::new(WallClock { began: Instant::now() }),
+        membership: None,
     };
     let sold = models.iter().map(|(name, says)| {
         let model: Arc<dyn Model> =
@@ -360,7 +361,9 @@ impl Tools for Hands {
 }
 
 #[derive(Debug)]
-struct WallClock;
+struct WallClock {
+    began: Instant,
+}
 
 #[async_trait]
 impl Clock for WallClock {
@@ -370,6 +373,14 @@ impl Clock for WallClock {
 
     async fn sleep_until(&self, at: Millis) {
         tokio::time::sleep(Duration::from_millis(at.saturating_sub(self.now()))).await;
+    }
+
+    fn monotonic(&self) -> Millis {
+        self.began.elapsed().as_millis() as Millis
+    }
+
+    async fn pause(&self, ms: Millis) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
     }
 }
 
