@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use everstate_kernel::agent::Agent;
-use everstate_kernel::delta::{Delta, Fold, Opening};
+use everstate_kernel::delta::{Delta, Finish, Fold, Opening, ReplyEnd};
 use everstate_kernel::event::{Append, End};
 use everstate_kernel::fork::Lineage;
 use everstate_kernel::ids::{
@@ -420,15 +420,7 @@ fn why_there_is_no_offer_is_said() {
             session.apply(&Append { seq: session.head + 1, at: 1, events });
         };
         feed(created());
-        let terms = crate::tools::terms();
-        let begin = Begin {
-            items: vec![],
-            answers: vec![],
-            approvals: vec![],
-            terms,
-            when_busy: WhenBusy::Refuse,
-        };
-        feed(Input::Begin(begin));
+        feed(begun());
         let set = |n: &usize| {
             let mut set = OfferSet::default();
             (0..*n).for_each(|it| set.insert(it));
@@ -473,4 +465,43 @@ fn created() -> Input {
         inheritance: None,
         epoch: 1,
     })
+}
+
+fn begun() -> Input {
+    Input::Begin(Begin {
+        items: vec![],
+        answers: vec![],
+        approvals: vec![],
+        terms: crate::tools::terms(),
+        when_busy: WhenBusy::Refuse,
+    })
+}
+
+#[test]
+fn what_a_provider_said_of_its_items_is_kept_with_them() {
+    let mut session = Session::default();
+    let mut feed = |input| {
+        let events = session.decide(input, &[], 1).unwrap();
+        session.apply(&Append { seq: session.head + 1, at: 1, events });
+        session.clone()
+    };
+    feed(created());
+    feed(begun());
+    let attempt = AttemptId { turn: 1, step: 1, attempt: 1 };
+    feed(Input::Placed { attempt, plan: crate::tools::plan("eu-1", 0) });
+    let extra = Some(Json::parse(r#"{"phase":"final"}"#).unwrap());
+    let body = OutputBody::Message { parts: vec![Part::text("hi")] };
+    let provider_id = Some("msg_theirs".to_owned());
+    let status = Status::Completed;
+    let outputs = vec![Output { body, status, provider_id, extra: extra.clone() }];
+    let end = ReplyEnd {
+        finish: Finish::Stop,
+        usage: Usage::default(),
+        tier: None,
+        provider_id: None,
+        model: None,
+    };
+    let session = feed(Input::Replied { attempt, outputs, end });
+    let item = &session.transcript.entries.last().unwrap().item;
+    assert_eq!((item.provider_id.as_deref(), &item.extra), (Some("msg_theirs"), &extra));
 }

@@ -271,3 +271,53 @@ fn a_summary_covers_all_up_to_its_last_item() {
         "#]],
     );
 }
+
+#[test]
+fn a_turn_ends_with_its_own_caller_only() {
+    check(
+        "
+        terms attached
+        user: hello
+        hung up 7
+        hung up
+        terms hold
+        user: again
+        hung up
+        cancel 1
+        cancel
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              - nothing follows
+              3 1.1#1 dropped
+              3 turn 1 cancelled: caller_lost
+              4 turn 2: user "again"
+              4 step 1
+              4 attempt 2.1#1 first
+              - nothing follows
+              - refused: NoSuchTurn
+              5 2.1#1 dropped
+              5 turn 2 cancelled: asked
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
+fn a_client_tells_one_result_of_a_call() {
+    check(
+        "
+        user: hello; told read twice
+        user: hello; told read
+        ",
+        expect![[r#"
+              - refused: CallNotOpen(CallId { turn: 0, n: 0 })
+              2 turn 1: call read{} as 1/c1 | result of 1/c1 ok "told" | user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+            wants: place 1.1#1, wake at 100001
+        "#]],
+    );
+}

@@ -162,8 +162,12 @@ impl Play {
             }
             "adopt" => self.feed(Input::Adopted { epoch: rest.parse().unwrap() }),
             "cancel" => {
-                let turn = self.session.live.turn_no;
+                let turn = self.turn(rest);
                 self.feed(Input::Cancel { turn });
+            }
+            "hung" => {
+                let turn = self.turn(rest.trim_start_matches("up").trim());
+                self.feed(Input::CallerLost { turn });
             }
             "wait" => {
                 self.now += rest.parse::<u64>().unwrap();
@@ -299,6 +303,11 @@ impl Play {
         self.feed(Input::Replied { attempt, outputs, end });
     }
 
+    /// The one that is named, or the newest.
+    fn turn(&self, rest: &str) -> u32 {
+        if rest.is_empty() { self.session.live.turn_no } else { rest.parse().unwrap() }
+    }
+
     /// The newest attempt that is placed, or is not.
     fn attempt(&self, placed: bool) -> AttemptId {
         let turn = self.session.live.turn.as_ref().expect("a turn runs");
@@ -334,16 +343,18 @@ impl Play {
     }
 }
 
-/// What a client tells of an earlier call: the call and its result, or the call alone.
+/// What a client tells of an earlier call: the call and its result, the call alone, or with two results.
 fn history(n: u32, name: &str) -> Vec<NewItem> {
     let call = CallId { turn: 0, n };
-    let (name, is_whole) = match name.strip_suffix(" alone") {
-        Some(name) => (name, false),
-        None => (name, true),
+    let (name, n_results) = match name.split_once(' ') {
+        Some((name, "alone")) => (name, 0),
+        Some((name, "twice")) => (name, 2),
+        Some((_, other)) => panic!("no such history: {other}"),
+        None => (name, 1),
     };
     let made = Body::Call { call, name: name.into(), arguments: "{}".into() };
     let result = Body::Result { call, outcome: Outcome::Ok, output: vec![Part::text("told")] };
-    [Some(made), is_whole.then_some(result)].into_iter().flatten().map(new).collect()
+    std::iter::once(made).chain(vec![result; n_results]).map(new).collect()
 }
 
 fn new(body: Body) -> NewItem {
