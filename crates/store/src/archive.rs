@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use everstate_kernel::event::{Append, Event};
 use everstate_kernel::ids::{Seq, SessionId};
@@ -43,6 +44,8 @@ pub struct KeptChain {
 pub(crate) struct Pending(Mutex<HashMap<SessionId, Waiting>>);
 
 struct Waiting {
+    /// Before the first of them was put.
+    since: Instant,
     key: Arc<DataKey>,
     pieces: Vec<BlobName>,
 }
@@ -50,6 +53,10 @@ struct Waiting {
 impl Pending {
     pub(crate) fn key(&self, session: SessionId) -> Option<Arc<DataKey>> {
         self.map().get(&session).map(|it| Arc::clone(&it.key))
+    }
+
+    pub(crate) fn since(&self, session: SessionId) -> Option<Instant> {
+        self.map().get(&session).map(|it| it.since)
     }
 
     pub(crate) fn pieces(&self, session: SessionId) -> Vec<BlobName> {
@@ -122,7 +129,8 @@ impl Archive {
                 }
                 let key = self.log.keys.take().await?;
                 self.log.keys.remember(&key);
-                let waiting = Waiting { key: Arc::clone(&key), pieces: Vec::new() };
+                let waiting =
+                    Waiting { since: Instant::now(), key: Arc::clone(&key), pieces: Vec::new() };
                 self.log.pending.map().insert(session, waiting);
                 key
             }
@@ -136,7 +144,7 @@ impl Archive {
 
     /// The session will not come: nothing of it stays.
     pub async fn let_go(&self, session: SessionId) -> Result<(), Down> {
-        let Some(Waiting { key, pieces }) = self.log.pending.map().remove(&session) else {
+        let Some(Waiting { key, pieces, .. }) = self.log.pending.map().remove(&session) else {
             return Ok(());
         };
         // Without its key it cannot be read, whatever becomes of the rest.

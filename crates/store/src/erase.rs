@@ -1,11 +1,13 @@
 //! Rewriting a session: its contents under a new key with something taken out, or packed together.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use everstate_kernel::ids::{Seq, SessionId};
 use everstate_runtime::ports::{Down, Redact, RowKind};
 
 use crate::archive;
+use crate::blobs::still_fresh;
 use crate::log::{Opened, SealedLog, blob_name, inbox_place};
 use crate::seal::{Content, DataKey};
 use crate::segment::{self, Packed};
@@ -18,6 +20,7 @@ const PAGE: usize = 1_000;
 /// in the same change, so that their destruction is not forgotten either.
 pub(crate) async fn erase(log: &SealedLog, session: SessionId, redact: Redact) -> Result<(), Down> {
     let hold = log.stripes.alone(session).await;
+    let began = Instant::now();
     let kept = everything(log, session).await?;
     if kept.rows.is_empty() && kept.segments.is_empty() {
         return Ok(());
@@ -39,7 +42,8 @@ pub(crate) async fn erase(log: &SealedLog, session: SessionId, redact: Redact) -
         }
         let prev = first_prev(&packed, sealed);
         for piece in segment::pack(session, (sealed.from, sealed.to), prev, &packed) {
-            rewrite.segments.push(log.seal_segment(session, &key, piece));
+            let sealed = log.seal_segment(session, &key, piece, &mut rewrite.blobs).await?;
+            rewrite.segments.push(sealed);
         }
     }
     for sealed in kept.rows {
@@ -55,6 +59,7 @@ pub(crate) async fn erase(log: &SealedLog, session: SessionId, redact: Redact) -
         let damaged = || Down(format!("`{}` in the inbox of {session} is damaged", posted.key));
         rewrite.inbox.push((posted.key.clone(), key.seal(&place, &body.ok_or_else(damaged)?)));
     }
+    still_fresh(began)?;
     log.forget(session);
     log.done(Change::Rewrite(Box::new(rewrite)), Some(Box::new(hold))).await
 }
@@ -109,10 +114,14 @@ pub(crate) async fn roll_up(log: &SealedLog, session: SessionId, through: Seq) -
     let (range, prev) = ((first.header.seq, last.header.seq), first.header.prev);
     let key = log.keys.find(id).await?;
     let key = key.ok_or_else(|| Down(format!("data key {id} of {session} is gone")))?;
-    let pieces = segment::pack(session, range, prev, &rows);
-    let segments = pieces.into_iter().map(|it| log.seal_segment(session, &key, it)).collect();
+    let began = Instant::now();
+    let (mut segments, mut blobs) = (Vec::new(), Vec::new());
+    for piece in segment::pack(session, range, prev, &rows) {
+        segments.push(log.seal_segment(session, &key, piece, &mut blobs).await?);
+    }
     let gone_blobs = dropped.difference(&kept_blobs).copied().collect();
-    log.done(Change::RollUp { session, segments, gone_blobs }, Some(Box::new(hold))).await
+    still_fresh(began)?;
+    log.done(Change::RollUp { session, segments, blobs, gone_blobs }, Some(Box::new(hold))).await
 }
 
 /// Every row and segment of a session.

@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 use everstate_kernel::ids::Millis;
 use everstate_runtime::ports::{Clock, Down};
 
+use crate::blobs::GRACE;
+use crate::blobs::claim::{claim, is_my_turn};
 use crate::keys::blocking;
 use crate::log::SealedLog;
 use crate::shelf::{Change, Now};
 
 /// What was erased is gone for good within the hour, also if it has to be tried again.
 const EVERY_MS: Millis = 20 * 60 * 1_000;
-/// How long a blob that nothing names is left alone.
-const GRACE: Duration = Duration::from_secs(60 * 60);
+/// How often blobs are collected where that costs money: by one of the nodes.
+const COLLECT_EVERY_MS: Millis = 6 * 60 * 60 * 1_000;
 
 pub struct Upkeep {
     log: Arc<SealedLog>,
@@ -37,6 +39,9 @@ pub struct Facts {
     pub flush: Option<Duration>,
     /// Where the keys come from, and where they are.
     pub keys: String,
+    /// Where big bodies are, and why that place does not work, if it does not.
+    pub blobs: String,
+    pub blobs_down: Option<String>,
 }
 
 /// Does what has to be done now and then, until the store is dropped.
@@ -60,8 +65,16 @@ impl Upkeep {
     pub async fn run(&self) -> Result<(), Down> {
         let destroyed = self.flush_erasures().await;
         let expired = self.log.done(Change::RemoveExpired { now: (self.now)() }, None).await;
-        let collected = self.collect_blobs(GRACE).await.map(drop);
+        let collected = self.collect_in_turn().await;
         destroyed.and(expired).and(collected)
+    }
+
+    async fn collect_in_turn(&self) -> Result<(), Down> {
+        let is_shared = self.log.blobs.is_shared();
+        if is_shared && !is_my_turn(&*self.log.shelf, (self.now)(), COLLECT_EVERY_MS).await? {
+            return Ok(());
+        }
+        self.collect_blobs(GRACE).await.map(drop)
     }
 
     /// Destroys the data keys of what was erased or deleted. After it, nothing of that is in any file.
@@ -81,16 +94,28 @@ impl Upkeep {
         self.log.shelf.scrub().await
     }
 
-    /// Deletes blobs that nothing has named for `grace`. Returns how many.
+    /// Makes sure that the place of the blobs works, and is ours.
+    pub(crate) async fn claim_blobs(&self) -> Result<(), Down> {
+        claim(&self.log.blobs, &*self.log.shelf, (self.now)()).await
+    }
+
+    /// Deletes blobs that are older than `grace` and that nothing names. Returns how many. Nobody may be between
+    /// writing a blob and naming it for as long as `grace`.
     pub async fn collect_blobs(&self, grace: Duration) -> Result<usize, Down> {
         let mut gone = 0;
-        for (session, name) in self.log.blobs.older_than(grace).await? {
-            // Nobody is about to name it while we hold the session.
-            let _alone = self.log.stripes.alone(session).await;
-            let is_waiting = self.log.pending.pieces(session).contains(&name);
-            if !is_waiting && !self.log.shelf.has_blob(session, name).await? {
-                self.log.blobs.delete(session, name).await?;
-                gone += 1;
+        for old in self.log.blobs.older_than(grace).await? {
+            let named = match old.blob {
+                Some((session, name)) => {
+                    // Whoever is writing there in this process comes to an end first.
+                    let _alone = self.log.stripes.alone(session).await;
+                    self.log.pending.pieces(session).contains(&name)
+                        || self.log.shelf.has_blob(session, name).await?
+                }
+                None => false,
+            };
+            if !named {
+                self.log.blobs.remove(&old).await?;
+                gone += usize::from(old.blob.is_some());
             }
         }
         Ok(gone)
@@ -110,7 +135,9 @@ impl Upkeep {
         };
         let (schema, bytes) = self.log.shelf.size();
         let keys = self.log.keys.describe();
-        Ok(Facts { path: self.path.clone(), schema, bytes, flush, keys })
+        let blobs = self.log.blobs.place().to_owned();
+        let blobs_down = self.log.blobs.probe().await.err().map(|it| it.0);
+        Ok(Facts { path: self.path.clone(), schema, bytes, flush, keys, blobs, blobs_down })
     }
 }
 

@@ -16,7 +16,7 @@ mod verify;
 pub mod chain;
 pub mod archive;
 mod registry;
-mod blobs;
+pub mod blobs;
 mod stripes;
 pub mod keys;
 mod memory;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use everstate_runtime::ports::{
 };
 
 use crate::archive::Pending;
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, still_fresh};
 use crate::keys::Keys;
 use crate::row::{Header, SealedRow};
 use crate::seal::{Content, DataKey, FAST, compress, decompress, mac, random};
@@ -127,25 +128,34 @@ impl SealedLog {
     ) -> Result<Vec<Opened>, Down> {
         let key = self.find_key(session, sealed.data_key).await?;
         let name = segment::name(session, sealed.from, sealed.to, &sealed.hash);
-        let opened = key.open(&name, &sealed.body).and_then(|it| segment::unpack(session, &it));
-        let packed = opened.ok_or_else(|| {
+        let damaged = || {
             let (from, to) = (sealed.from, sealed.to);
             Down(format!("rows {from} to {to} of {session} are damaged: they cannot be opened"))
-        })?;
+        };
+        let mut text = key.open(&name, &sealed.body).ok_or_else(damaged)?;
+        if let Some(blob) = segment::blob_name(&text) {
+            text = self.blobs.get(session, blob, &self.keys).await?;
+        }
+        let packed = segment::unpack(session, &text).ok_or_else(damaged)?;
         let data_key = sealed.data_key;
         let opened = |Packed { header, content }| Opened { header, content, data_key };
         Ok(packed.into_iter().map(opened).collect())
     }
 
-    pub(crate) fn seal_segment(
+    /// A big one goes into a blob, which is added to `blobs`.
+    pub(crate) async fn seal_segment(
         &self,
         session: SessionId,
         key: &DataKey,
         piece: segment::Piece,
-    ) -> SealedSegment {
+        blobs: &mut Vec<BlobName>,
+    ) -> Result<SealedSegment, Down> {
         let segment::Piece { from, to, hash, text } = piece;
+        let blob = self.put_if_big(session, key, &text).await?;
+        let text = blob.as_ref().map_or(text, segment::in_blob);
+        blobs.extend(blob);
         let name = segment::name(session, from, to, &hash);
-        SealedSegment { from, to, hash, data_key: key.id, body: key.seal(&name, &text) }
+        Ok(SealedSegment { from, to, hash, data_key: key.id, body: key.seal(&name, &text) })
     }
 
     /// The body itself, from its blob if it is in one.
@@ -200,6 +210,7 @@ impl Log for SealedLog {
         let (key, fresh) = self.key_of(session).await.map_err(AppendError::Down)?;
         let salt: [u8; 32] = random();
         let header = Header { seq, kind, version: VERSION, at, prev, mac: mac(&salt, &body) };
+        let began = self.pending.since(session).unwrap_or_else(Instant::now);
         let blob = self.put_if_big(session, &key, &body).await.map_err(AppendError::Down)?;
         let kept = if seq == 1 { self.pending.pieces(session) } else { Vec::new() };
         let text = match &blob {
@@ -208,7 +219,10 @@ impl Log for SealedLog {
         };
         let body = key.seal(&header.hash(session), &text);
         let row = SealedRow { header, data_key: key.id, body };
-        let blobs = blob.into_iter().chain(kept).collect();
+        let blobs: Vec<BlobName> = blob.into_iter().chain(kept).collect();
+        if !blobs.is_empty() {
+            still_fresh(began).map_err(AppendError::Down)?;
+        }
         let append = Append { session, row, key: input, consumed, projection, blobs };
         let wrote = self.shelf.write(Change::Append(Box::new(append)), Some(Box::new(hold))).await;
         let wrote = wrote.map_err(AppendError::Down)?;

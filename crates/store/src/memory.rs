@@ -152,11 +152,12 @@ impl State {
             Change::Append(append) => return self.append(*append),
             Change::Rewrite(rewrite) => self.rewrite(*rewrite),
             Change::Delete { session } => self.delete(session),
-            Change::RollUp { session, segments, gone_blobs } => {
+            Change::RollUp { session, segments, blobs, gone_blobs } => {
                 if let Some(it) = self.sessions.get_mut(&session) {
                     let through = segments.last().map_or(0, |it| it.to);
                     it.rows = it.rows.split_off(&(through + 1));
                     it.segments.extend(segments);
+                    it.blobs.extend(blobs);
                     it.blobs.retain(|name| !gone_blobs.contains(name));
                 }
             }

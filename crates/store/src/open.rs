@@ -10,6 +10,7 @@ use everstate_runtime::ports::{Log, Registry};
 
 use crate::archive::Archive;
 use crate::blobs::Blobs;
+use crate::blobs::place::Place;
 use crate::facts::Upkeep;
 use crate::keys::Keys;
 use crate::keys::file::KeyFile;
@@ -34,6 +35,8 @@ pub struct Store {
 pub struct Settings {
     /// Where the master key is; `None`: in a file beside the state.
     pub keys: Option<KeySource>,
+    /// Where big bodies live. `None`: in a folder beside the state.
+    pub blobs: Option<Place>,
     /// Where the process can be reached, for whoever finds the store locked.
     pub address: String,
     pub flush: Flush,
@@ -46,7 +49,13 @@ impl Default for Settings {
             let since = SystemTime::now().duration_since(UNIX_EPOCH);
             since.map_or(0, |it| it.as_millis() as Millis)
         };
-        Settings { keys: None, address: String::new(), flush: Flush::Always, now: Arc::new(now) }
+        Settings {
+            keys: None,
+            blobs: None,
+            address: String::new(),
+            flush: Flush::Always,
+            now: Arc::new(now),
+        }
     }
 }
 
@@ -93,17 +102,25 @@ pub enum OpenError {
     Foreign(String),
     /// The master key cannot be had, or is the wrong one.
     Key(String),
+    /// The place of the blobs does not work, or is another's.
+    Blobs(String),
     Down(String),
 }
 
 /// Opens `memory:` or `sqlite:PATH`. Waits for disks, and perhaps for a key service: not for a hot path.
 pub async fn open(url: &str, settings: Settings) -> Result<Store, OpenError> {
     match url.split_once(':') {
-        Some(("memory", "")) => Ok(open_memory(settings)),
+        Some(("memory", "")) => open_memory(settings),
         Some(("sqlite", path)) if !path.is_empty() => {
             let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+            let named = settings.blobs.is_some();
             let opened = tokio::task::spawn_blocking(move || open_sqlite(&path, settings)).await;
-            opened.unwrap_or_else(|err| Err(OpenError::Down(err.to_string())))
+            let store = opened.unwrap_or_else(|err| Err(OpenError::Down(err.to_string())))?;
+            // The folder beside a state is of that state alone. What a person names may be anybody's.
+            if named {
+                store.upkeep.claim_blobs().await.map_err(|down| OpenError::Blobs(down.0))?;
+            }
+            Ok(store)
         }
         _ => Err(OpenError::BadUrl(format!(
             "`{url}` names no store; try `sqlite:PATH` or `memory:`"
@@ -111,9 +128,15 @@ pub async fn open(url: &str, settings: Settings) -> Result<Store, OpenError> {
     }
 }
 
-fn open_memory(settings: Settings) -> Store {
+fn open_memory(settings: Settings) -> Result<Store, OpenError> {
+    if let Some(place) = settings.blobs {
+        return Err(OpenError::BadUrl(format!(
+            "`memory:` keeps nothing that outlives it, so blobs in {place} would be nobody's: \
+             name another store, or no place for blobs"
+        )));
+    }
     let shelf = Arc::new(MemoryShelf::default());
-    assemble(shelf, Keys::in_memory(), Blobs::in_memory(), settings.now, None)
+    Ok(assemble(shelf, Keys::in_memory(), Blobs::in_memory(), settings.now, None))
 }
 
 fn open_sqlite(path: &Path, settings: Settings) -> Result<Store, OpenError> {
@@ -139,10 +162,8 @@ fn open_sqlite(path: &Path, settings: Settings) -> Result<Store, OpenError> {
     let file = KeyFile::open(&keys, &source, settings.flush)?;
     let shelf = SqliteShelf::open(path, settings.flush, lock)?;
     let keys = Keys::in_file(file).map_err(|err| down(&err))?;
-    // Of this state alone: what it does not know, it deletes.
-    let folder = path.with_extension("blobs");
-    migrate::make_folder(&folder).map_err(|err| down(&err))?;
-    let blobs = Blobs::in_folder(&folder).map_err(|err| down(&err))?;
+    let place = settings.blobs.unwrap_or_else(|| Place::folder(path.with_extension("blobs")));
+    let blobs = Blobs::open(&place).map_err(OpenError::Blobs)?;
     Ok(assemble(Arc::new(shelf), keys, blobs, settings.now, Some(path.to_owned())))
 }
 
@@ -166,7 +187,7 @@ impl fmt::Display for OpenError {
             OpenError::BadUrl(why) | OpenError::Foreign(why) | OpenError::Down(why) => {
                 f.write_str(why)
             }
-            OpenError::Key(why) => f.write_str(why),
+            OpenError::Key(why) | OpenError::Blobs(why) => f.write_str(why),
             OpenError::Locked { path, pid, address } => {
                 write!(f, "{} is in use", path.display())?;
                 if let Some(pid) = pid {

@@ -58,13 +58,18 @@ impl DataKey {
         Some(text)
     }
 
-    /// A name for content that says nothing about it to those without the key.
+    /// A name for content that says nothing about it to those without the key, and is another each time.
     pub(crate) fn name(&self, content: &[u8]) -> Hash {
         let mut key = *b"everstate blob name 1\0..........";
         for (mixed, secret) in key.iter_mut().zip(self.secret) {
             *mixed ^= secret;
         }
-        mac(&key, content)
+        let mut hash = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &key));
+        hash.update(&random::<32>());
+        hash.update(content);
+        let mut out = Hash::default();
+        out.copy_from_slice(hash.sign().as_ref());
+        out
     }
 }
 

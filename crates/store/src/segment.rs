@@ -8,6 +8,13 @@ use everstate_runtime::ports::{Hash, RowKind};
 use crate::chain::take;
 use crate::row::Header;
 use crate::seal::{Content, SMALL, compress, decompress, put_kept, take_kept};
+use crate::shelf::BlobName;
+
+// The first byte of a text says its form.
+const PLAIN: u8 = 0;
+const COMPRESSED: u8 = 1;
+/// What follows names the blob that holds the text.
+const IN_BLOB: u8 = 2;
 
 /// At most so many rows, and about so many bytes, go into one.
 const ROWS_MAX: usize = 1_000;
@@ -59,8 +66,8 @@ pub(crate) fn pack(
 
 fn piece((from, to): (Seq, Seq), hash: Hash, plain: &[u8]) -> Piece {
     let text = match compress(plain, SMALL) {
-        Some(packed) => [&[1][..], &packed].concat(),
-        None => [&[0][..], plain].concat(),
+        Some(packed) => [&[COMPRESSED][..], &packed].concat(),
+        None => [&[PLAIN][..], plain].concat(),
     };
     Piece { from, to, hash, text }
 }
@@ -78,12 +85,25 @@ fn put_row(text: &mut Vec<u8>, Packed { header, content }: &Packed) {
     text.extend_from_slice(&content.body);
 }
 
+/// The text of a segment that is too big for its row.
+pub(crate) fn in_blob(name: &BlobName) -> Vec<u8> {
+    [&[IN_BLOB][..], name].concat()
+}
+
+/// The blob that holds the text, if it is in one.
+pub(crate) fn blob_name(text: &[u8]) -> Option<BlobName> {
+    match text.split_first()? {
+        (&IN_BLOB, name) => name.try_into().ok(),
+        _ => None,
+    }
+}
+
 /// `None`: a form that this release does not know.
 pub(crate) fn unpack(session: SessionId, text: &[u8]) -> Option<Vec<Packed>> {
     let (form, text) = text.split_first()?;
-    let plain = match form {
-        0 => text.to_vec(),
-        1 => decompress(text)?,
+    let plain = match *form {
+        PLAIN => text.to_vec(),
+        COMPRESSED => decompress(text)?,
         _ => return None,
     };
     let mut rest = plain.as_slice();

@@ -28,6 +28,8 @@ pub(crate) enum Change {
     RollUp {
         session: SessionId,
         segments: Vec<SealedSegment>,
+        /// The ones that hold the segments that are big.
+        blobs: Vec<BlobName>,
         gone_blobs: Vec<BlobName>,
     },
     Delete {

@@ -68,12 +68,15 @@ impl Apply {
                 size += it.rows.iter().map(|(_, body)| ROW_BYTES + body.len() as u64).sum::<u64>();
                 rewrite(db, &it)?
             }
-            Change::RollUp { session, segments, gone_blobs } => {
+            Change::RollUp { session, segments, blobs, gone_blobs } => {
                 size += segments.iter().map(|it| it.body.len() as u64).sum::<u64>();
                 let through = segments.last().map_or(0, |it| it.to);
                 insert_segments(db, session, &segments)?;
                 let (bucket, id) = place(session);
                 run(db, sql::DELETE_EVENTS, (bucket, id, time(through)))?;
+                for name in blobs {
+                    run(db, sql::INSERT_BLOB, (bucket, id, name))?;
+                }
                 for name in gone_blobs {
                     run(db, sql::DELETE_BLOB, (bucket, id, name))?;
                 }

@@ -5,6 +5,8 @@ mod stores;
 mod log;
 mod projections;
 mod rewriting;
+mod bucket;
+mod blobs;
 mod registry;
 mod files;
 mod old;

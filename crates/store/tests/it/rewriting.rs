@@ -4,7 +4,7 @@ use bytes::Bytes;
 use everstate_runtime::ports::{Redact, RowKind};
 use expect_test::expect;
 
-use crate::stores::{Owner, on_each, show, shown, verified};
+use crate::stores::{Owner, Place, on_each, show, shown, verified};
 
 /// Takes a word out wherever it stands.
 fn without(word: &'static str) -> Redact {
@@ -91,55 +91,96 @@ fn packed_history_reads_the_same() {
 
 #[test]
 fn long_history_is_packed_in_pieces() {
-    on_each(async |place| {
-        let log = place.log();
-        let mut ours = Owner::new(7);
-        // Some five megabytes: more than one piece holds.
-        for n in 0..90 {
-            ours.events(log, &format!("{n} ").repeat(20_000)).await;
-        }
-        let before = log.read(ours.session, 0, 99).await.unwrap();
-        log.roll_up(ours.session, 85).await.unwrap();
-        assert!(log.read(ours.session, 0, 99).await.unwrap() == before);
-        assert_eq!(verified(log, ours.session).await, "rows 90, erased 0, head 90");
-        let mut paged = Vec::new();
-        while let rows = log.read(ours.session, paged.len() as u64, 40).await.unwrap()
-            && !rows.is_empty()
-        {
-            paged.extend(rows);
-        }
-        assert!(paged == before);
-    });
+    on_each(async |place| long_history(place).await);
+}
+
+pub(crate) async fn long_history(place: &Place) {
+    let log = place.log();
+    let mut ours = Owner::new(7);
+    // Some five megabytes: more than one piece holds.
+    for n in 0..90 {
+        ours.events(log, &format!("{n} ").repeat(20_000)).await;
+    }
+    let before = log.read(ours.session, 0, 99).await.unwrap();
+    log.roll_up(ours.session, 85).await.unwrap();
+    assert!(log.read(ours.session, 0, 99).await.unwrap() == before);
+    assert_eq!(verified(log, ours.session).await, "rows 90, erased 0, head 90");
+    let mut paged = Vec::new();
+    while let rows = log.read(ours.session, paged.len() as u64, 40).await.unwrap()
+        && !rows.is_empty()
+    {
+        paged.extend(rows);
+    }
+    assert!(paged == before);
+}
+
+#[test]
+fn packed_history_that_stays_big_is_kept_apart() {
+    on_each(async |place| big_segments(place).await);
+}
+
+/// Of bodies that hardly shrink, and that are small enough for their rows.
+pub(crate) async fn big_segments(place: &Place) {
+    let log = place.log();
+    let mut ours = Owner::new(7);
+    let noise = |n: u64| -> String {
+        let hash = |it: u64| (it ^ n << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        (0..2_000).map(|it| format!("{:016x} ", hash(hash(it)))).collect()
+    };
+    for n in 0..8 {
+        ours.events(log, &format!("Ada {}", noise(n))).await;
+    }
+    let collect = async || {
+        place.store.upkeep.flush_erasures().await.unwrap();
+        place.store.upkeep.collect_blobs(std::time::Duration::ZERO).await.unwrap()
+    };
+    let before = log.read(ours.session, 0, 99).await.unwrap();
+    log.roll_up(ours.session, 6).await.unwrap();
+    // It is named: nothing is to be collected.
+    assert_eq!(collect().await, 0);
+    assert!(log.read(ours.session, 0, 99).await.unwrap() == before);
+    assert!(log.read(ours.session, 4, 3).await.unwrap() == before[4..7]);
+    assert_eq!(verified(log, ours.session).await, "rows 8, erased 0, head 8");
+
+    log.erase(ours.session, without("Ada")).await.unwrap();
+    assert_eq!(collect().await, 1);
+    assert_eq!(verified(log, ours.session).await, "rows 8, erased 8, head 8");
+    let rows = log.read(ours.session, 0, 99).await.unwrap();
+    assert!(rows.iter().all(|it| it.body.starts_with(b"___ ")));
+    log.delete(ours.session).await.unwrap();
+    assert_eq!(collect().await, 1);
 }
 
 #[test]
 fn packed_history_and_blobs_are_erased_too() {
-    on_each(async |place| {
-        let log = place.log();
-        let mut ours = Owner::new(7);
-        ours.events(log, &format!("Ada {}", "x".repeat(100_000))).await;
-        ours.events(log, "Ada was here").await;
-        ours.events(log, &format!("no one {}", "y".repeat(100_000))).await;
-        ours.events(log, &format!("late Ada {}", "z".repeat(100_000))).await;
-        log.roll_up(ours.session, 3).await.unwrap();
-        log.erase(ours.session, without("Ada")).await.unwrap();
-        place.store.upkeep.flush_erasures().await.unwrap();
-        let gone = place.store.upkeep.collect_blobs(std::time::Duration::ZERO).await.unwrap();
-        assert_eq!(gone, 3);
-        expect![[r#"
-            1! 100004 bytes
-            2! ___ was here
-            3 100007 bytes
-            4! 100009 bytes
-        "#]]
-        .assert_eq(&shown(log, ours.session).await);
-        let rows = log.read(ours.session, 0, 9).await.unwrap();
-        assert!(rows[0].body.starts_with(b"___ xxx") && rows[3].body.starts_with(b"late ___ zzz"));
-        assert_eq!(verified(log, ours.session).await, "rows 4, erased 3, head 4");
-        log.delete(ours.session).await.unwrap();
-        let gone = place.store.upkeep.collect_blobs(std::time::Duration::ZERO).await.unwrap();
-        assert_eq!(gone, 3);
-    });
+    on_each(async |place| packed_and_blobs(place).await);
+}
+
+pub(crate) async fn packed_and_blobs(place: &Place) {
+    let log = place.log();
+    let mut ours = Owner::new(7);
+    ours.events(log, &format!("Ada {}", "x".repeat(100_000))).await;
+    ours.events(log, "Ada was here").await;
+    ours.events(log, &format!("no one {}", "y".repeat(100_000))).await;
+    ours.events(log, &format!("late Ada {}", "z".repeat(100_000))).await;
+    log.roll_up(ours.session, 3).await.unwrap();
+    log.erase(ours.session, without("Ada")).await.unwrap();
+    place.store.upkeep.flush_erasures().await.unwrap();
+    let gone = place.store.upkeep.collect_blobs(std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(gone, 3);
+    expect![[r#"
+        1! 100004 bytes
+        2! ___ was here
+        3 100007 bytes
+        4! 100009 bytes
+    "#]]
+    .assert_eq(&shown(log, ours.session).await);
+    let rows = log.read(ours.session, 0, 9).await.unwrap();
+    assert!(rows[0].body.starts_with(b"___ xxx") && rows[3].body.starts_with(b"late ___ zzz"));
+    assert_eq!(verified(log, ours.session).await, "rows 4, erased 3, head 4");
+    log.delete(ours.session).await.unwrap();
+    let gone = place.store.upkeep.collect_blobs(std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(gone, 3);
 }
 
 #[test]

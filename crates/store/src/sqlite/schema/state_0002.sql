@@ -1,0 +1,2 @@
+-- The same tables. A segment's sealed body may name a blob that holds it (listed in `blob`); a release that does not
+-- look there has to refuse the file.
