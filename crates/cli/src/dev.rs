@@ -40,7 +40,14 @@ impl Dev {
         };
         let store = format!("sqlite:{}", dir.join("state.db").display());
         let listen = format!("127.0.0.1:{}", self.port);
-        let flags = Flags { config: self.config, listen: Some(listen), store: Some(store) };
+        // As its store, not where a configuration has those of others.
+        let blobs = dir.join("state.blobs").display().to_string();
+        let flags = Flags {
+            config: self.config,
+            listen: Some(listen),
+            store: Some(store),
+            blobs: Some(blobs),
+        };
         let settings = load(&flags, &env, &desk.here)?;
         let config = settings.path.clone();
         let url_file = dir.join(key::URL_FILE);

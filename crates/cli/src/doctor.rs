@@ -133,6 +133,7 @@ async fn server(desk: &Desk, settings: Option<&Settings>) -> Vec<Check> {
     let key = client.key.as_ref().map_or("no key", |it| it.origin.as_str());
     let up = format!("{}, version {}, key from {key}", client.url, text(&facts["version"]));
     let mut checks = vec![check(Verdict::Ok, "server", up), store(&facts["store"])];
+    checks.extend(blobs(&facts["store"]));
     checks.extend(providers(&facts["providers"]));
     checks
 }
@@ -147,19 +148,26 @@ async fn offline(url: &str, settings: Option<&Settings>) -> Vec<Check> {
         return checks;
     };
     let env = |name: &str| std::env::var(name).ok();
-    checks.push(match offline::store(settings, &env).await {
-        Ok(Some(facts)) => store(&facts),
+    match offline::store(settings, &env).await {
+        Ok(Some(facts)) => {
+            checks.push(store(&facts));
+            checks.extend(blobs(&facts));
+        }
         Ok(None) => {
             let text = format!("{}: not there yet, a server makes it", settings.store.value);
-            check(Verdict::Skip, "store", text)
+            checks.push(check(Verdict::Skip, "store", text));
+            match offline::blobs(settings, &env).await {
+                Ok(facts) => checks.extend(facts.as_ref().and_then(blobs)),
+                Err(err) => checks.push(of_fault(Verdict::Fail, "blobs", &Fault::from(err))),
+            }
         }
         Err(err) => {
             // Somebody has it open, who is not at the usual address.
             let locked = *err.code() == doors::STORE_LOCKED;
             let verdict = if locked { Verdict::Warn } else { Verdict::Fail };
-            of_fault(verdict, "store", &Fault::from(err))
+            checks.push(of_fault(verdict, "store", &Fault::from(err)));
         }
-    });
+    }
     match offline::providers(settings, &env) {
         Ok(told) => checks.extend(providers(&told)),
         Err(err) => checks.push(of_fault(Verdict::Fail, "providers", &Fault::from(err))),
@@ -179,6 +187,15 @@ fn store(store: &Value) -> Check {
         text(&store["keys"]),
     );
     check(Verdict::Ok, "store", line)
+}
+
+/// The place of big bodies; nothing to say where a server is too old to tell.
+fn blobs(store: &Value) -> Option<Check> {
+    let place = store["blobs"].as_str()?;
+    Some(match store["blobs_down"].as_str() {
+        Some(why) => check(Verdict::Fail, "blobs", why),
+        None => check(Verdict::Ok, "blobs", place),
+    })
 }
 
 fn providers(told: &Value) -> Vec<Check> {

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use crate::desk::Desk;
 use crate::fault::Done;
 
-/// Serve; flags also as EVERSTATE_LISTEN, EVERSTATE_STORE, EVERSTATE_CONFIG
+/// Serve; flags also as EVERSTATE_LISTEN, EVERSTATE_STORE, EVERSTATE_BLOBS, EVERSTATE_CONFIG
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Address and port; port 0 is any that is free [default: 127.0.0.1:7070]
@@ -20,6 +20,9 @@ pub(crate) struct Serve {
     /// Where state lives: `sqlite:PATH` or `memory:` [default: sqlite:./.everstate/state.db]
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
+    /// Where big bodies live: a folder or `s3://BUCKET/PREFIX` [default: a folder beside the store]
+    #[arg(long, value_name = "PLACE")]
+    blobs: Option<String>,
     /// The configuration [default: the nearest everstate.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -28,7 +31,8 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) async fn run(self, desk: &Desk) -> Done {
         log_to_stderr("info");
-        let flags = Flags { config: self.config, listen: self.listen, store: self.store };
+        let Serve { listen, store, blobs, config } = self;
+        let flags = Flags { config, listen, store, blobs };
         let settings = load(&flags, &|name| std::env::var(name).ok(), &desk.here)?;
         let ready = |ready: Ready| {
             if desk.out.is_json {

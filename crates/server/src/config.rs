@@ -24,6 +24,7 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     pub listen: Option<String>,
     pub store: Option<String>,
+    pub blobs: Option<String>,
 }
 
 /// Everything a server is told before it starts.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub listen: Set<String>,
     /// `sqlite:PATH` or `memory:`.
     pub store: Set<String>,
+    /// A folder or `s3://BUCKET/PREFIX`; `None`: a folder beside the store.
+    pub blobs: Set<Option<String>>,
     pub body_max_bytes: Set<u64>,
     pub admin_key: Set<Option<SecretString>>,
     /// Where traces are sent, if anywhere.
@@ -101,6 +104,7 @@ pub fn load(flags: &Flags, env: Env<'_>, here: &Path) -> Result<Settings> {
     let listen =
         pick.text("--listen", flags.listen.clone(), "EVERSTATE_LISTEN", &server.listen, LISTEN);
     let store = pick.text("--store", flags.store.clone(), "EVERSTATE_STORE", &server.store, STORE);
+    let blobs = pick.maybe("--blobs", flags.blobs.clone(), "EVERSTATE_BLOBS", &server.blobs);
     let body_max_bytes =
         pick.number("EVERSTATE_BODY_MAX_BYTES", server.body_max_bytes, BODY_MAX_BYTES)?;
     let admin_key = match env("EVERSTATE_ADMIN_KEY").filter(|it| !it.is_empty()) {
@@ -119,8 +123,18 @@ pub fn load(flags: &Flags, env: Env<'_>, here: &Path) -> Result<Settings> {
     };
     let telemetry = telemetry::load(&pick, &file.telemetry)?;
     let here = here.to_path_buf();
-    let settings =
-        Settings { listen, store, body_max_bytes, admin_key, telemetry, file, path, dir, here };
+    let settings = Settings {
+        listen,
+        store,
+        blobs,
+        body_max_bytes,
+        admin_key,
+        telemetry,
+        file,
+        path,
+        dir,
+        here,
+    };
     settings.check()?;
     Ok(settings)
 }
@@ -141,15 +155,27 @@ impl Pick<'_> {
         file: &Option<String>,
         default: &str,
     ) -> Set<String> {
+        let Set { value, origin } = self.maybe(flag_name, flag, env_name, file);
+        Set { value: value.unwrap_or_else(|| default.to_owned()), origin }
+    }
+
+    /// What has no default that could be written down.
+    fn maybe(
+        &self,
+        flag_name: &'static str,
+        flag: Option<String>,
+        env_name: &'static str,
+        file: &Option<String>,
+    ) -> Set<Option<String>> {
         if let Some(value) = flag {
-            return Set { value, origin: Origin::Flag(flag_name) };
+            return Set { value: Some(value), origin: Origin::Flag(flag_name) };
         }
         if let Some(value) = (self.env)(env_name).filter(|it| !it.is_empty()) {
-            return Set { value, origin: Origin::Env(env_name) };
+            return Set { value: Some(value), origin: Origin::Env(env_name) };
         }
         match file {
-            Some(value) => Set { value: value.clone(), origin: self.file() },
-            None => Set { value: default.to_owned(), origin: Origin::Default },
+            Some(value) => Set { value: Some(value.clone()), origin: self.file() },
+            None => Set { value: None, origin: Origin::Default },
         }
     }
 
@@ -209,6 +235,7 @@ impl Settings {
         let mut rows = vec![
             Shown::new("server.listen", json!(self.listen.value), &self.listen.origin),
             Shown::new("server.store", json!(self.store.value), &self.store.origin),
+            Shown::new("server.blobs", json!(self.blobs.value), &self.blobs.origin),
             Shown::new(
                 "server.body_max_bytes",
                 json!(self.body_max_bytes.value),

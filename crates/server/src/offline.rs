@@ -91,6 +91,13 @@ pub async fn store(settings: &Settings, env: Env<'_>) -> Result<Option<Value>> {
     Ok(Some(installation::store_told(settings, &facts)))
 }
 
+/// Tries the place of the blobs, where one was named: what it is, and what is wrong with it.
+pub async fn blobs(settings: &Settings, env: Env<'_>) -> Result<Option<Value>> {
+    let Some(place) = wiring::blobs(settings, env)? else { return Ok(None) };
+    let down = place.probe().await.err().map(|it| it.0);
+    Ok(Some(json!({ "blobs": place.to_string(), "blobs_down": down })))
+}
+
 /// The providers that a server would have, and where their credentials come from. Nobody is asked.
 pub fn providers(settings: &Settings, env: Env<'_>) -> Result<Value> {
     let (_, sources) = wiring::goods(settings, env, NOWHERE)?;

@@ -16,6 +16,7 @@ use everstate_runtime::host::{Host, Ports};
 use everstate_runtime::market::Market;
 use everstate_runtime::ports::{Clock, Model, Tools};
 use everstate_runtime::settings::HostSettings;
+use everstate_store::blobs::place::Place;
 use everstate_store::keys::source::KeySource;
 use everstate_store::open::{self, OpenError, Store};
 use everstate_tools::Toolbox;
@@ -124,6 +125,14 @@ fn side(store: &Store, tools: &Arc<dyn Tools>, clock: &Arc<dyn Clock>, market: M
     Side { host: Host::new(ports, market, HostSettings::default()), log: store.log.clone() }
 }
 
+/// Where big bodies go, if that was said.
+pub(crate) fn blobs(settings: &Settings, env: Env<'_>) -> Result<Option<Place>> {
+    let Some(text) = &settings.blobs.value else { return Ok(None) };
+    let base = settings.base(&settings.blobs.origin);
+    let place = Place::from_url(text, base, &|name| env(name));
+    place.map(Some).map_err(|bad| ApiError::new(&codes::CONFIG_INVALID, bad.to_string()))
+}
+
 pub(crate) async fn open_store(
     settings: &Settings,
     env: Env<'_>,
@@ -142,13 +151,18 @@ pub(crate) async fn open_store(
             .filter(|it| !it.is_empty())
             .map(|_| KeySource::Env("EVERSTATE_MASTER_KEY".to_owned())),
     };
-    let how = open::Settings { keys, address: format!("http://{listen}"), ..Default::default() };
+    let address = format!("http://{listen}");
+    let blobs = blobs(settings, env)?;
+    let how = open::Settings { keys, blobs, address, ..Default::default() };
     open::open(&url, how).await.map_err(|err| {
         let code = match &err {
             OpenError::Locked { .. } => &codes::STORE_LOCKED,
             OpenError::Newer { .. } => &codes::STORE_NEWER,
             OpenError::BadUrl(_) => &codes::CONFIG_INVALID,
-            OpenError::Foreign(_) | OpenError::Key(_) | OpenError::Down(_) => &codes::STORE_FAILED,
+            OpenError::Foreign(_)
+            | OpenError::Key(_)
+            | OpenError::Blobs(_)
+            | OpenError::Down(_) => &codes::STORE_FAILED,
         };
         ApiError::new(code, err.to_string())
     })
@@ -261,9 +275,14 @@ fn offers(settings: &Settings, opened: &BTreeMap<String, Opened>) -> Vec<Offer> 
 impl Settings {
     /// A store given by the file is beside the file; one given by hand, where the command was started.
     pub(crate) fn store_path(&self, path: &str) -> PathBuf {
-        match &self.store.origin {
-            Origin::File(_) => self.dir.join(path),
-            _ => self.here.join(path),
+        self.base(&self.store.origin).join(path)
+    }
+
+    /// What a path from there is relative to.
+    fn base(&self, origin: &Origin) -> &Path {
+        match origin {
+            Origin::File(_) => &self.dir,
+            Origin::Flag(_) | Origin::Env(_) | Origin::Default => &self.here,
         }
     }
 }

@@ -175,6 +175,11 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("EVERSTATE_ADMIN_KEY", "the admin key of a server that is started; at least 8 characters"),
     ("EVERSTATE_LISTEN", "as `serve --listen`"),
     ("EVERSTATE_STORE", "as `serve --store`"),
+    ("EVERSTATE_BLOBS", "as `serve --blobs`"),
+    (
+        "AWS_...",
+        "where blobs are in a bucket: its credentials, region and endpoint; see [blobs.md](../blobs.md)",
+    ),
     ("EVERSTATE_CONFIG", "as `serve --config`"),
     ("EVERSTATE_BODY_MAX_BYTES", "as `server.body_max_bytes`"),
     (

@@ -213,7 +213,7 @@ fn before_prompts(played: &Played) -> Line {
 async fn chain(dir: &Path, session: &str, show: &Show) -> Result<Line, Fault> {
     let store = format!("sqlite:{}", dir.join("state.db").display());
     let config = Some(dir.join("everstate.toml"));
-    let flags = Flags { config, store: Some(store), listen: None };
+    let flags = Flags { config, store: Some(store), ..Flags::default() };
     let env = |_: &str| None;
     let settings = load(&flags, &env, dir)?;
     let verified = offline::verify(&settings, &env).await?;

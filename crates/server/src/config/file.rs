@@ -32,6 +32,8 @@ pub struct File {
 pub struct ServerConfig {
     pub listen: Option<String>,
     pub store: Option<String>,
+    /// Where big bodies live: a folder, or `s3://BUCKET/PREFIX`.
+    pub blobs: Option<String>,
     pub body_max_bytes: Option<u64>,
     /// Where the key that wraps all data keys is: `env:NAME`, `file:PATH` or `command:COMMAND`.
     pub master_key: Option<String>,

@@ -84,6 +84,8 @@ pub(crate) fn store_told(settings: &Settings, facts: &Facts) -> Value {
         "bytes": facts.bytes,
         "flush_us": facts.flush.map(|it| it.as_micros() as u64),
         "keys": facts.keys,
+        "blobs": facts.blobs,
+        "blobs_down": facts.blobs_down,
     })
 }
 

@@ -41,6 +41,11 @@ const SECTIONS: &[Section] = &[
                 "",
             ),
             (
+                "blobs",
+                "where bodies over 64 KiB live: a folder, which is beside this file, or `s3://BUCKET/PREFIX`, see [blobs.md](../blobs.md); `--blobs` and `EVERSTATE_BLOBS` come first",
+                "a folder beside the store",
+            ),
+            (
                 "body_max_bytes",
                 "bytes of a request's body, at least 1; `EVERSTATE_BODY_MAX_BYTES` comes first",
                 "",
@@ -283,6 +288,7 @@ const SECTIONS: &[Section] = &[
 const EXAMPLE: &str = r#"[server]
 listen = "127.0.0.1:7070"
 store = "sqlite:state.db"
+blobs = "s3://our-bucket/everstate"
 body_max_bytes = 67_108_864
 master_key = "env:MASTER_KEY"
 
