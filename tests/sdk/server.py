@@ -25,7 +25,8 @@ BINARY = os.environ.get("EVERSTATE_TEST_BINARY") or os.environ.get("EVERSTATE_BI
 class Server:
     """`everstate serve`. Stopped or killed, it can be started again over the same directory and port."""
 
-    def __init__(self, config="", port=0):
+    def __init__(self, config="", port=0, env=None):
+        self.env = env or {}
         self.home = tempfile.TemporaryDirectory()
         self.dir = pathlib.Path(self.home.name)
         (self.dir / "everstate.toml").write_text(config)
@@ -35,7 +36,7 @@ class Server:
     def start(self):
         plain = ("OPENAI_", "EVERSTATE_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")
         env = {name: value for name, value in os.environ.items() if not name.startswith(plain)}
-        env |= {"EVERSTATE_ADMIN_KEY": KEY, "RUST_LOG": "warn"}
+        env |= {"EVERSTATE_ADMIN_KEY": KEY, "RUST_LOG": "warn"} | self.env
         command = [os.path.abspath(BINARY), "serve", "--listen", f"127.0.0.1:{self.port}"]
         command += ["--store", f"sqlite:{self.dir}/state.db"]
         self.process = subprocess.Popen(

@@ -173,11 +173,15 @@ fn cargo_install(name: &str, version: &str, options: &[&str]) -> Result<PathBuf,
     Ok(bin)
 }
 
-/// A Python environment with exactly the packages of tests/sdk/requirements.txt. Answers its interpreter.
+/// What goes into the Python environment. A package that two of them name has the same version in both.
+const REQUIREMENTS: &[&str] = &["tests/sdk/requirements.txt", "tests/s3/requirements.txt"];
+
+/// A Python environment with exactly the packages of [`REQUIREMENTS`]. Answers its interpreter.
 fn python() -> Result<PathBuf, String> {
-    const WHY: &str = "python: runs the official OpenAI SDK against the server.";
-    let requirements = shell::root().join("tests/sdk/requirements.txt");
-    let wanted = shell::read(&requirements)?;
+    const WHY: &str =
+        "python: runs the official OpenAI SDK against the server, and an S3 server for its blobs.";
+    let requirements: Vec<PathBuf> = REQUIREMENTS.iter().map(|it| shell::root().join(it)).collect();
+    let wanted = requirements.iter().map(|it| shell::read(it)).collect::<Result<String, _>>()?;
     let venv = tools_dir().join("venv");
     let interpreter = venv.join("bin/python");
     let stamp = venv.join("requirements.txt");
@@ -203,7 +207,8 @@ fn python() -> Result<PathBuf, String> {
         ));
     }
     println!(
-        "installing the Python packages of tests/sdk/requirements.txt below {}",
+        "installing the Python packages of {} below {}",
+        REQUIREMENTS.join(", "),
         venv.display()
     );
     let made = shell::passes(shell::command("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
@@ -218,12 +223,12 @@ fn python() -> Result<PathBuf, String> {
                     "--disable-pip-version-check",
                     "--no-deps",
                 ])
-                .arg("--requirement")
-                .arg(&requirements),
+                .args(requirements.iter().flat_map(|it| [Path::new("--requirement"), it])),
         )?;
     if !filled {
         return Err(format!(
-            "{WHY} The packages of tests/sdk/requirements.txt could not be installed (the messages are above)"
+            "{WHY} The packages of {} could not be installed (the messages are above)",
+            REQUIREMENTS.join(", ")
         ));
     }
     shell::write(&stamp, &wanted)?;
@@ -231,7 +236,8 @@ fn python() -> Result<PathBuf, String> {
 }
 
 fn works(interpreter: &Path) -> bool {
-    let import = shell::quiet(shell::command(interpreter).args(["-c", "import openai, pytest"]));
+    let import =
+        shell::quiet(shell::command(interpreter).args(["-c", "import moto, openai, pytest"]));
     matches!(import, Ok((true, _)))
 }
 
