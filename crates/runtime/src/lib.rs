@@ -13,6 +13,7 @@ pub mod host;
 mod start;
 mod erasing;
 mod drain;
+pub mod ledger;
 
 // One session.
 mod table;

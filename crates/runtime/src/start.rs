@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::buckets::Buckets;
 use crate::host::{Host, Inner, closed};
+use crate::ledger;
 use crate::ports::{Down, Put, PutError};
 use crate::table::Mail;
 use crate::timers;
@@ -27,6 +28,9 @@ impl Host {
         // Called again after a failure, it goes on where it was.
         if self.epoch() == 0 {
             let epoch = next_epoch(inner).await?;
+            if let Some(ledger) = inner.ledger.get().filter(|it| it.is_stored()) {
+                ledger.begin(epoch);
+            }
             inner.epoch.store(epoch, Ordering::SeqCst);
             inner.spawn(timers::run(Arc::clone(inner)));
         }
@@ -44,9 +48,15 @@ impl Host {
                 })
                 .await;
             if n_ready < PAGE {
-                return self.finish_erasures().await;
+                break;
             }
         }
+        self.finish_erasures().await?;
+        // What the predecessor left under way has been taken over by now.
+        if let Some(ledger) = inner.ledger.get() {
+            inner.spawn(ledger::run(Arc::clone(ledger)));
+        }
+        Ok(())
     }
 
     /// Of this process; 0 before it has started.

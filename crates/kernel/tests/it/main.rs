@@ -7,6 +7,7 @@ mod old;
 mod promises;
 mod scenarios;
 mod simulation;
+mod slice;
 mod story;
 mod tools;
 mod words;
