@@ -17,6 +17,7 @@ pub mod offer;
 pub mod policy;
 pub mod plan;
 pub mod money;
+pub mod slice;
 
 // The machine.
 pub mod input;

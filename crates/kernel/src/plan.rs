@@ -93,6 +93,9 @@ pub struct Plan {
     /// Where the session was before, if this is a move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_from: Option<OfferId>,
+    /// What could be had of the project's budget, where that was less than the step could have cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_budget: Option<Micros>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,6 +288,9 @@ pub struct NoOffer {
     /// No offer has this model at all.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unknown_model: bool,
+    /// What could be had of the project's budget, where that does not pay for the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_budget: Option<Micros>,
 }
 
 /// What this node has seen of its offers: never a fact, only a hint for the next choice.

@@ -37,6 +37,7 @@ pub fn place(
             offers_revision: offers.revision,
             again_at: able.iter().filter(|it| !it.barred()).filter_map(|it| it.cooling).min(),
             unknown_model: offers.list.iter().all(|it| it.model != ask.model),
+            project_budget: None,
         });
     };
 
@@ -69,6 +70,7 @@ pub fn place(
         prefix: String::new(),
         left_behind: Vec::new(),
         moved_from: ask.warm.as_ref().map(|it| &it.offer).filter(|it| **it != offer.id).cloned(),
+        project_budget: None,
     })
 }
 

@@ -22,6 +22,9 @@ impl Host {
             self.tell_all(|| Mail::Close);
             self.quiet_by(clock.now() + LAST_WORDS_MS).await;
         }
+        if let Some(ledger) = self.inner.ledger.get() {
+            ledger.close().await;
+        }
         self.inner.stop();
     }
 

@@ -26,11 +26,12 @@ use crate::cache::Kept;
 use crate::host::{Fed, FeedError, Inner};
 use crate::hub::News;
 use crate::keep;
+use crate::ledger::{Allowance, Flight};
 use crate::load::{self, LoadError, ShownFold};
 use crate::ports::{AppendError, Down, Head, NewRow, Projection, RowKind};
 use crate::table::{Mail, Slot};
 use crate::tail::Told;
-use crate::think::{Around, Letter, Stop, think};
+use crate::think::{Around, Letter, Stop, Thought, think};
 use crate::workers::Running;
 
 pub(crate) struct Driver {
@@ -201,21 +202,13 @@ impl Driver {
         key: Option<String>,
         consumed: Vec<String>,
     ) -> Result<Fed, Trouble> {
-        let thought = {
-            let now = self.host.ports.clock.now().max(self.state.live.last_at);
-            let shown: Vec<Shown> = self.shown.iter().map(|(&id, it)| it.cut(id)).collect();
-            let around = Around {
-                now,
-                seq: self.head.seq + 1,
-                market: &self.host.market(),
-                seen: &self.host.health.seen(now),
-                shown: &shown,
-                placing: !self.is_holding_back(),
-            };
-            think(&self.state, inputs, &around).map_err(|stop| match stop {
-                Stop::Rejected(rejection) => Trouble::Rejected(rejection),
-                Stop::Panicked(reason) => Trouble::Broken(reason),
-            })?
+        let now = self.host.ports.clock.now().max(self.state.live.last_at);
+        let (thought, flight) = match self.fly(&inputs, now).await? {
+            None => (self.think(inputs, now, None)?, None),
+            Some(flight) => {
+                let (thought, flight) = self.think_within(inputs, flight).await?;
+                (thought, Some(flight))
+            }
         };
         if thought.append.events.is_empty() {
             return Ok(Fed { seq: self.head.seq, events: Vec::new() });
@@ -225,6 +218,9 @@ impl Driver {
         let projection = keep::projection(&thought.state);
         let at = thought.append.at;
         self.land(RowKind::Events, at, body, key, consumed, Some(projection)).await?;
+        if let Some(flight) = flight {
+            flight.landed(&thought.append);
+        }
         self.state = Arc::new(thought.state);
         self.letters.extend(thought.prepared);
         self.since_snapshot += 1;
@@ -238,6 +234,63 @@ impl Driver {
             .hub
             .tell(self.session, append.seq - 1, || News::Told(Told::Append(Arc::clone(&append))));
         Ok(Fed { seq: append.seq, events: append.events.clone() })
+    }
+
+    fn think(
+        &self,
+        inputs: Vec<Input>,
+        now: Millis,
+        allowance: Option<Allowance>,
+    ) -> Result<Thought, Trouble> {
+        let shown: Vec<Shown> = self.shown.iter().map(|(&id, it)| it.cut(id)).collect();
+        let around = Around {
+            now,
+            seq: self.head.seq + 1,
+            market: &self.host.market(),
+            seen: &self.host.health.seen(now),
+            shown: &shown,
+            placing: !self.is_holding_back(),
+            allowance,
+        };
+        think(&self.state, inputs, &around).map_err(|stop| match stop {
+            Stop::Rejected(rejection) => Trouble::Rejected(rejection),
+            Stop::Panicked(reason) => Trouble::Broken(reason),
+        })
+    }
+
+    /// `None` if nothing limits what the session's project spends.
+    async fn fly(&self, inputs: &[Input], now: Millis) -> Result<Option<Flight>, Trouble> {
+        let Some(ledger) = self.host.ledger.get() else { return Ok(None) };
+        let project = match (&self.state.about, inputs.first()) {
+            (Some(about), _) => &about.project,
+            (None, Some(Input::Create(create))) => &create.project,
+            (None, _) => return Ok(None),
+        };
+        ledger.fly(project, self.session, now).await.map_err(Trouble::Down)
+    }
+
+    /// As if money were no matter; if there is too little of it here, with what can be had. Nothing has happened until
+    /// the append lands, so that it can be thought again.
+    async fn think_within(
+        &self,
+        inputs: Vec<Input>,
+        mut flight: Flight,
+    ) -> Result<(Thought, Flight), Trouble> {
+        let thought = self.think(inputs.clone(), flight.at, None)?;
+        if flight.reserve(&thought.append) {
+            return Ok((thought, flight));
+        }
+        flight.refill(&thought.append).await;
+        if flight.reserve(&thought.append) {
+            return Ok((thought, flight));
+        }
+        loop {
+            let thought = self.think(inputs.clone(), flight.at, Some(flight.allowance()))?;
+            // If not, others were faster, and there is less than there was.
+            if flight.reserve(&thought.append) {
+                return Ok((thought, flight));
+            }
+        }
     }
 
     async fn land(

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::driver;
 use crate::health::Health;
 use crate::hub::Hub;
+use crate::ledger::Ledger;
 use crate::load::{self, LoadError};
 use crate::market::Market;
 use crate::ports::{Clock, Down, Log, Peers, Registry, Tools, Witness};
@@ -106,6 +107,8 @@ pub(crate) struct Inner {
     pub(crate) health: Health,
     pub(crate) hub: Arc<Hub>,
     pub(crate) timers: Timers,
+    /// Where money is limited.
+    pub(crate) ledger: OnceLock<Arc<Ledger>>,
     /// Of this process: grows with each start. 0 until it is known.
     pub(crate) epoch: AtomicU64,
     pub(crate) draining: AtomicBool,
@@ -128,6 +131,7 @@ impl Host {
             health,
             hub: Arc::new(Hub::new(settings.unread_max)),
             timers: Timers::default(),
+            ledger: OnceLock::new(),
             epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             left: Notify::new(),
@@ -139,6 +143,15 @@ impl Host {
             settings,
         };
         Arc::new(Host { inner: Arc::new(inner) })
+    }
+
+    /// From here on its sessions spend no more than this allows. Said once, before the host is started.
+    pub fn keep_ledger(&self, ledger: Arc<Ledger>) {
+        assert!(self.inner.ledger.set(ledger).is_ok(), "a host has one ledger");
+    }
+
+    pub fn ledger(&self) -> Option<&Arc<Ledger>> {
+        self.inner.ledger.get()
     }
 
     /// Lets inputs happen to a session: all are decided in order and land in one append, or none is. `Create` may

@@ -36,7 +36,15 @@ struct Summary<'a> {
     model: Option<&'a str>,
     turns: u32,
     cost_micros: u64,
+    /// Held for attempts under way, by the owner with this epoch.
+    #[serde(skip_serializing_if = "is_zero")]
+    reserved_micros: u64,
+    epoch: u64,
     last_at: Millis,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 fn summary(state: &Session, works: bool) -> String {
@@ -51,6 +59,8 @@ fn summary(state: &Session, works: bool) -> String {
         model: model(state),
         turns: live.turn_no,
         cost_micros: live.spent,
+        reserved_micros: live.reserved_total(),
+        epoch: live.epoch,
         last_at: live.last_at,
     };
     serde_json::to_string(&summary).expect("a summary has a JSON form")

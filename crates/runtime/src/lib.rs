@@ -13,6 +13,7 @@ pub mod host;
 pub mod start;
 mod erasing;
 mod drain;
+pub mod ledger;
 
 // Many nodes.
 pub mod cluster;

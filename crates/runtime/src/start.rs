@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::buckets::Buckets;
 use crate::host::{Host, Inner, closed};
+use crate::ledger;
 use crate::ports::{Down, Put, PutError};
 use crate::table::Mail;
 use crate::timers;
@@ -54,6 +55,9 @@ impl Host {
         // Called again after a failure, it goes on where it was.
         if self.epoch() == 0 {
             let epoch = next_epoch(inner).await?;
+            if let Some(ledger) = inner.ledger.get().filter(|it| it.is_stored()) {
+                ledger.begin(epoch);
+            }
             inner.epoch.store(epoch, Ordering::SeqCst);
             inner.spawn(timers::run(Arc::clone(inner)));
         }
@@ -71,9 +75,15 @@ impl Host {
                 })
                 .await;
             if n_ready < PAGE {
-                return Ok(self.finish_erasures().await?);
+                break;
             }
         }
+        self.finish_erasures().await?;
+        // What the predecessor left under way has been taken over by now.
+        if let Some(ledger) = inner.ledger.get() {
+            inner.spawn(ledger::run(Arc::clone(ledger)));
+        }
+        Ok(())
     }
 
     /// Of this process; 0 before it has started.

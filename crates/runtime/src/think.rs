@@ -11,12 +11,14 @@ use everstate_kernel::effect::Effect;
 use everstate_kernel::event::Append;
 use everstate_kernel::ids::{AttemptId, Millis, Seq};
 use everstate_kernel::input::{Failure, FailureClass, Input, Shown};
+use everstate_kernel::money::Micros;
 use everstate_kernel::offer::Offer;
-use everstate_kernel::plan::Observations;
+use everstate_kernel::plan::{Ask, NoOffer, Observations, Plan};
 use everstate_kernel::state::{Rejection, Session};
 use everstate_placement::place::place;
 
 use crate::keep::panic_text;
+use crate::ledger::Allowance;
 use crate::market::Market;
 use crate::ports::{Model, Prepared};
 
@@ -35,6 +37,8 @@ pub(crate) struct Around<'a> {
     pub(crate) shown: &'a [Shown],
     /// Are new attempts placed?
     pub(crate) placing: bool,
+    /// What the project may spend, where that is scarce.
+    pub(crate) allowance: Option<Allowance>,
 }
 
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub(crate) struct Thought {
     pub(crate) append: Append,
     /// What the placed attempts will send.
     pub(crate) prepared: BTreeMap<AttemptId, Letter>,
+    /// By the plans of this thought.
+    reserved: Micros,
 }
 
 /// A request ready to be sent, or what spoke against it.
@@ -71,7 +77,8 @@ pub(crate) fn think(
 
 fn decide_all(state: &Session, inputs: Vec<Input>, around: &Around<'_>) -> Result<Thought, Stop> {
     let append = Append { seq: around.seq, at: around.now, events: Vec::new() };
-    let mut thought = Thought { state: state.clone(), append, prepared: BTreeMap::new() };
+    let mut thought =
+        Thought { state: state.clone(), append, prepared: BTreeMap::new(), reserved: 0 };
     for input in inputs {
         thought.take(input, around)?;
     }
@@ -108,10 +115,11 @@ impl Thought {
     fn place(&mut self, attempt: AttemptId, around: &Around<'_>) -> Input {
         let mut ask = self.state.ask(attempt).expect("an attempt to be placed can be asked about");
         ask.constraints = ask.constraints.and(&around.market.constraints);
-        let mut plan = match place(&ask, &around.market.offers, around.seen, around.now) {
+        let mut plan = match self.choose(ask, around) {
             Ok(plan) => plan,
             Err(no_offer) => return Input::NotPlaced { attempt, no_offer },
         };
+        self.reserved = self.reserved.saturating_add(plan.reserved);
         // What is sent depends on the plan (its output limit), so it is built as if the plan held already.
         let letter = self.letter(attempt, &plan.offer, plan.max_output_tokens, around.market);
         if let Ok(prepared) = &letter.prepared {
@@ -120,6 +128,26 @@ impl Thought {
         }
         self.prepared.insert(attempt, letter);
         Input::Placed { attempt, plan }
+    }
+
+    /// Where the project's money makes a difference, the answer says how much there was.
+    fn choose(&self, ask: Ask, around: &Around<'_>) -> Result<Plan, NoOffer> {
+        let choose = |ask: &Ask| place(ask, &around.market.offers, around.seen, around.now);
+        let wished = choose(&ask);
+        let Some(allowance) = around.allowance else { return wished };
+        let left = allowance.left.saturating_sub(self.reserved);
+        if ask.budget.is_some_and(|it| it <= left) {
+            return wished;
+        }
+        match choose(&Ask { budget: Some(left), ..ask }) {
+            had if had == wished => wished,
+            Ok(plan) => Ok(Plan { project_budget: Some(left), ..plan }),
+            Err(no_offer) => Err(NoOffer {
+                project_budget: Some(left),
+                again_at: no_offer.again_at.or(allowance.again_at),
+                ..no_offer
+            }),
+        }
     }
 
     fn letter(

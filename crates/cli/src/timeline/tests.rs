@@ -108,6 +108,7 @@ impl Tale {
                 _ => Vec::new(),
             },
             moved_from: None,
+            project_budget: None,
         };
         self.feed(Input::Placed { attempt: AttemptId { turn, step, attempt }, plan });
     }
@@ -360,6 +361,7 @@ fn refusals_forks_and_open_calls() {
             offers_revision: 1,
             again_at: None,
             unknown_model: false,
+            project_budget: None,
         },
     });
     fork.feed(Input::Park { reason: "a row could not be read".into() });

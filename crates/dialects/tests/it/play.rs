@@ -112,6 +112,7 @@ impl Play {
             prefix: String::new(),
             left_behind: Vec::new(),
             moved_from: None,
+            project_budget: None,
         };
         self.feed(Input::Placed { attempt, plan })
     }

@@ -51,6 +51,16 @@ impl Draft<'_> {
     }
 
     fn unplaceable(&self, no_offer: &NoOffer) -> End {
+        if let Some(left) = no_offer.project_budget {
+            let project = self.session.about.as_ref().map_or("", |it| it.project.as_str());
+            let message = format!(
+                "the budget of project `{project}` does not pay for one more step: ${}.{:06} of it could be had; \
+                 nothing was sent",
+                left / 1_000_000,
+                left % 1_000_000
+            );
+            return End::Failed { code: "insufficient_quota".into(), message };
+        }
         let failed = self.live.turn.as_ref().and_then(|it| it.failed.last());
         if let Some((_, failure)) = failed {
             return upstream_failed(failure);

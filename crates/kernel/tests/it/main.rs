@@ -8,6 +8,7 @@ mod old;
 mod promises;
 mod scenarios;
 mod simulation;
+mod slice;
 mod story;
 mod tools;
 mod words;

@@ -387,6 +387,29 @@ fn no_offer_may_come_back() {
 }
 
 #[test]
+fn a_project_without_money_ends_the_turn_in_a_word_that_clients_know() {
+    check(
+        "
+        user: hello
+        placed: a, with others
+        fail: broken
+        no money: 12
+        ",
+        expect![[r#"
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              3 1.1#1 placed: a,
+              4 1.1#1 failed: broken
+              4 attempt 1.1#2 fallback
+              5 1.1#2 not placed
+              5 turn 1 failed: insufficient_quota
+            wants: nothing
+        "#]],
+    );
+}
+
+#[test]
 fn what_is_too_long_everywhere_is_said_to_be_too_long() {
     check(
         "

@@ -74,5 +74,6 @@ pub(crate) fn plan(offer: &str, others: u32) -> Plan {
         prefix: String::new(),
         left_behind: Vec::new(),
         moved_from: None,
+        project_budget: None,
     }
 }

@@ -427,7 +427,13 @@ fn why_there_is_no_offer_is_said() {
             set
         };
         let against = against.iter().map(|(reason, n)| (reason.clone(), set(n))).collect();
-        let no_offer = NoOffer { against, offers_revision: 1, again_at: None, unknown_model };
+        let no_offer = NoOffer {
+            against,
+            offers_revision: 1,
+            again_at: None,
+            unknown_model,
+            project_budget: None,
+        };
         feed(Input::NotPlaced { attempt: AttemptId { turn: 1, step: 1, attempt: 1 }, no_offer });
         match session.transcript.turns[&1].end.clone().unwrap() {
             End::Failed { code, message } => format!("{code}: {message}"),

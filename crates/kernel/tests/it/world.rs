@@ -265,6 +265,7 @@ impl World {
                     offers_revision: 1,
                     again_at,
                     unknown_model: false,
+                    project_budget: None,
                 };
                 Some(Input::NotPlaced { attempt, no_offer })
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use everstate_kernel::ids::SessionId;
+use everstate_kernel::ids::{AttemptId, SessionId};
 use everstate_kernel::input::Input;
 use everstate_kernel::state::Rejection;
 
@@ -30,6 +30,7 @@ impl Driver {
             Leave::Void => {
                 self.running.clear();
                 host.hub.tell(self.session, 0, || News::Lost);
+                self.let_money_go();
                 self.abandon();
                 self.forward_all();
             }
@@ -43,10 +44,12 @@ impl Driver {
                 tracing::error!(session = %self.session, reason, "a session is parked");
                 self.write_parked(&reason).await;
                 host.table().parked.insert(self.session, reason.clone());
+                self.let_money_go();
                 self.abandon();
                 self.refuse_all(&FeedError::Rejected(Rejection::Parked(reason)));
             }
             Leave::Deleted => {
+                self.count_what_ran();
                 let mut table = host.table();
                 table.live.remove(&self.session);
                 table.unclean.remove(&self.session);
@@ -87,6 +90,26 @@ impl Driver {
         let mut table = self.host.table();
         table.live.remove(&self.session);
         table.unclean.insert(self.session);
+    }
+
+    /// Whoever adopts the session counts what its attempts cost.
+    fn let_money_go(&self) {
+        if let (Some(ledger), Some(about)) = (self.host.ledger.get(), &self.state.about) {
+            ledger.forget(&about.project, self.session);
+        }
+    }
+
+    /// Nobody will be told any more what these attempts cost: what was expected of them counts.
+    fn count_what_ran(&self) {
+        let (Some(ledger), Some(about)) = (self.host.ledger.get(), &self.state.about) else {
+            return;
+        };
+        let Some(turn) = &self.state.live.turn else { return };
+        let ran = turn.attempts.iter().filter_map(|(&attempt, it)| {
+            let id = AttemptId { turn: turn.no, step: turn.step, attempt };
+            it.plan.as_ref().map(|plan| (id, plan.expected))
+        });
+        ledger.lost(&about.project, self.session, ran, self.host.ports.clock.now());
     }
 
     /// Says on the log that the session is parked, if that much still works.

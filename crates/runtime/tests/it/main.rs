@@ -5,6 +5,7 @@
 )]
 
 mod clock;
+mod ledger;
 mod log;
 mod world;
 

@@ -107,8 +107,15 @@ impl Play {
                         against.insert(reason, OfferSet::default());
                     }
                 }
-                let no_offer =
-                    NoOffer { against, offers_revision: 1, again_at, unknown_model: false };
+                // `no money: 12` is what is left of the project's budget.
+                let left = rest.strip_prefix("money: ");
+                let no_offer = NoOffer {
+                    against,
+                    offers_revision: 1,
+                    again_at: again_at.filter(|_| left.is_none()),
+                    unknown_model: false,
+                    project_budget: left.map(|it| it.parse().unwrap()),
+                };
                 let attempt = self.attempt(false);
                 self.feed(Input::NotPlaced { attempt, no_offer });
             }
