@@ -161,14 +161,7 @@ impl Host {
         how: Feed,
     ) -> Result<Fed, FeedError> {
         self.admit(session, inputs.first())?;
-        let (reply, answer) = oneshot::channel();
-        self.inner.send(session, Mail::Feed { inputs, key: how.key, reply });
-        match answer.await {
-            Ok(Ok(fed)) => Ok(fed),
-            Ok(Err(Nay::No(err))) => Err(err),
-            Ok(Err(Nay::Moved { inputs, key })) => self.inner.feed_far(session, inputs, key).await,
-            Err(_) => Err(FeedError::Down(closed())),
-        }
+        self.inner.feed(session, inputs, how.key).await
     }
 
     /// The state as of the last acknowledged append. Takes no ownership.
@@ -302,6 +295,22 @@ impl Inner {
         drop(lock(&self.tasks).take());
         self.table().live.clear();
         self.hub.close();
+    }
+
+    pub(crate) async fn feed(
+        self: &Arc<Inner>,
+        session: SessionId,
+        inputs: Vec<Input>,
+        key: Option<String>,
+    ) -> Result<Fed, FeedError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(session, Mail::Feed { inputs, key, reply });
+        match answer.await {
+            Ok(Ok(fed)) => Ok(fed),
+            Ok(Err(Nay::No(err))) => Err(err),
+            Ok(Err(Nay::Moved { inputs, key })) => self.feed_far(session, inputs, key).await,
+            Err(_) => Err(FeedError::Down(closed())),
+        }
     }
 
     pub(crate) async fn delete_here(self: &Arc<Inner>, session: SessionId) -> Result<(), Nay> {

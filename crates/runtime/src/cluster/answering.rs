@@ -8,7 +8,7 @@ use everstate_kernel::input::Input;
 use futures_util::StreamExt;
 
 use super::follow::follow_here;
-use crate::host::{Fed, Feed, FeedError, Host, down, elsewhere};
+use crate::host::{Fed, FeedError, Host, Inner, down, elsewhere};
 use crate::ports::{Down, Hello, Tail, TailAsk};
 use crate::table::Nay;
 use crate::tail::Told;
@@ -34,9 +34,17 @@ impl Host {
             return Err(elsewhere());
         }
         let tail = follow_here(&self.inner, ask.session, ask.after);
+        if ask.after > 0 && self.inner.ports.log.head(ask.session).await?.is_none() {
+            // It was there, and was deleted before anybody listened.
+            return Ok(futures_util::stream::empty().boxed());
+        }
         let Some(turn) = ask.attends else { return Ok(tail) };
-        let mut caller =
-            FarCaller { host: Arc::clone(self), session: ask.session, turn, is_answered: false };
+        let mut caller = FarCaller {
+            inner: Arc::clone(&self.inner),
+            session: ask.session,
+            turn,
+            is_answered: false,
+        };
         Ok(tail.inspect(move |told| caller.hears(told)).boxed())
     }
 
@@ -65,7 +73,7 @@ fn no(nay: Nay) -> FeedError {
 
 /// A caller at another node. It is there as long as its tail is.
 struct FarCaller {
-    host: Arc<Host>,
+    inner: Arc<Inner>,
     session: SessionId,
     turn: TurnNo,
     is_answered: bool,
@@ -86,13 +94,13 @@ impl Drop for FarCaller {
     fn drop(&mut self) {
         // Outside of a runtime everything is being torn down, and the next owner closes the turn.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if self.is_answered {
+        if self.is_answered || self.inner.is_stopped() {
             return;
         }
-        let (host, session, turn) = (Arc::clone(&self.host), self.session, self.turn);
+        let (inner, session, turn) = (Arc::clone(&self.inner), self.session, self.turn);
         runtime.spawn(async move {
             let lost = vec![Input::CallerLost { turn }];
-            if let Err(err) = host.feed(session, lost, Feed::default()).await {
+            if let Err(err) = inner.feed(session, lost, None).await {
                 tracing::debug!(%session, turn, %err, "a turn was not told that its caller is gone");
             }
         });

@@ -238,6 +238,7 @@ impl Inner {
     pub(crate) async fn delete_far(self: &Arc<Inner>, session: SessionId) -> Result<(), Down> {
         let Some(cluster) = &self.cluster else { return Err(elsewhere()) };
         let until = self.ports.clock.monotonic() + cluster.node.wait_ms;
+        self.tails_are_open(cluster, session).await;
         loop {
             let done = match cluster.owners(session).first() {
                 Some(owner) if self.is_far(session) => cluster.peers.delete(owner, session).await,

@@ -7,9 +7,12 @@
 mod clock;
 mod log;
 mod world;
+mod gate;
+mod nodes;
 
 mod feeding;
 mod tailing;
 mod surviving;
 mod keeping;
 mod sim;
+mod clustering;
