@@ -10,6 +10,12 @@ const WORDS: usize = BUCKETS as usize / 64;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Buckets([u64; WORDS]);
 
+impl Default for Buckets {
+    fn default() -> Buckets {
+        Buckets::none()
+    }
+}
+
 impl Buckets {
     pub const fn none() -> Buckets {
         Buckets([0; WORDS])
@@ -52,6 +58,14 @@ impl Buckets {
 
     pub fn is_empty(&self) -> bool {
         *self == Buckets::none()
+    }
+
+    pub fn union(&self, others: &Buckets) -> Buckets {
+        Buckets(std::array::from_fn(|it| self.0[it] | others.0[it]))
+    }
+
+    pub fn without(&self, others: &Buckets) -> Buckets {
+        Buckets(std::array::from_fn(|it| self.0[it] & !others.0[it]))
     }
 
     /// In ascending order.

@@ -75,6 +75,14 @@ impl Cache {
         }
     }
 
+    /// Lets go of sessions that are not this host's any more, or that may have been another's meanwhile.
+    pub(crate) fn forget(&mut self, which: impl Fn(SessionId) -> bool) {
+        let gone: Vec<SessionId> = self.kept.keys().copied().filter(|it| which(*it)).collect();
+        for session in gone {
+            self.take(session);
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }

@@ -1,12 +1,134 @@
 //! Many equal nodes on one store: who they are, and what they ask of each other.
+//!
+//! A node owns some of the buckets, by an assignment that all can read and any may change when nodes come and go. Who
+//! is alive is told by beats; leases are for liveness alone, for the log's own key decides who writes.
 
+pub(crate) mod errand;
+mod assignment;
+mod watch;
+mod lease;
+mod roll;
+mod member;
+mod hand_over;
+mod far;
+pub(crate) mod follow;
 mod answering;
 
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use everstate_kernel::ids::{Millis, SessionId, TurnNo};
+use everstate_kernel::ids::{Millis, Seq, SessionId, TurnNo};
+use tokio::sync::Notify;
 
-use crate::host::Host;
+use crate::cache::Cache;
+use crate::host::{Host, Inner, Membership};
+use crate::ports::{Peer, Peers, Tail};
+use crate::settings::NodeSettings;
+use assignment::Seen;
+use lease::Lease;
+use roll::{NodeState, Roll};
+
+/// What a host that is one of many knows beside its table.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    node: NodeSettings,
+    peers: Arc<dyn Peers>,
+    pub(crate) lease: Lease,
+    sight: Mutex<Sight>,
+    /// Rings when the sight, or what is served here, has changed.
+    changed: Notify,
+    /// Rings when the member has something to do.
+    poke: Notify,
+    /// Rings when this node has left the cluster.
+    has_left: Notify,
+    n_errands: AtomicU64,
+    /// Sessions still to be adopted.
+    n_ready: AtomicUsize,
+    /// Buckets whose epoch turned out to be too old.
+    stale: Mutex<BTreeSet<u16>>,
+    /// Tails of other nodes' sessions on their way, so that nothing is fed before it is listened to.
+    opening: Mutex<HashMap<SessionId, usize>>,
+    opened: Notify,
+    /// Folds of other nodes' sessions: where to go on reading, never what to answer.
+    folds: Mutex<Cache>,
+}
+
+/// What was seen last.
+#[derive(Clone, Debug, Default)]
+struct Sight {
+    roll: Arc<Roll>,
+    /// Since when nothing new was heard of the others, by the monotonic clock.
+    silent_since: HashMap<String, Millis>,
+}
+
+impl Cluster {
+    pub(crate) fn new(membership: Membership) -> Cluster {
+        Cluster {
+            node: membership.node,
+            peers: membership.peers,
+            lease: Lease::default(),
+            sight: Mutex::default(),
+            changed: Notify::new(),
+            poke: Notify::new(),
+            has_left: Notify::new(),
+            n_errands: AtomicU64::new(0),
+            n_ready: AtomicUsize::new(0),
+            stale: Mutex::default(),
+            opening: Mutex::default(),
+            opened: Notify::new(),
+            folds: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn n_ready(&self) -> &AtomicUsize {
+        &self.n_ready
+    }
+
+    /// The host drains.
+    pub(crate) fn begin_to_leave(&self) {
+        self.poke.notify_one();
+    }
+
+    /// Waits until this node is off the roll.
+    pub(crate) async fn left(&self) {
+        self.has_left.notified().await;
+    }
+
+    fn roll(&self) -> Arc<Roll> {
+        Arc::clone(&lock(&self.sight).roll)
+    }
+
+    /// The others that may know of a session, the one that decides for it first.
+    fn owners(&self, session: SessionId) -> Vec<Peer> {
+        let mut owners = self.roll().owners(session);
+        owners.retain(|it| it.name != self.node.name);
+        owners
+    }
+}
+
+impl Inner {
+    /// May this host speak for its sessions? Always, if it is alone.
+    pub(crate) fn has_lease(&self) -> bool {
+        let holds = |it: &Arc<Cluster>| it.lease.holds(self.ports.clock.monotonic());
+        self.cluster.as_ref().is_none_or(holds)
+    }
+
+    /// Waits until it may.
+    pub(crate) async fn lease_held(&self) {
+        if let Some(cluster) = &self.cluster {
+            cluster.lease.held(|| self.ports.clock.monotonic()).await;
+        }
+    }
+
+    /// A session's log knows a newer epoch than ours.
+    pub(crate) fn ask_for_epoch(&self, session: SessionId) {
+        if let Some(cluster) = &self.cluster {
+            lock(&cluster.stale).insert(session.bucket());
+            cluster.poke.notify_one();
+        }
+    }
+}
 
 /// What is known of a node: of oneself from memory, of the others from what they last said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +145,13 @@ pub struct NodeFacts {
     pub is_self: bool,
     /// Buckets that are assigned to it.
     pub n_buckets: usize,
-    /// Buckets it has still to let go of, or has been given and cannot take over yet.
+    /// Buckets it was given and cannot take over yet, or has still to let go of.
     pub n_moving: usize,
     /// Sessions with something under way.
     pub n_live: usize,
     /// Sessions it has yet to adopt.
     pub n_ready: usize,
-    /// How long ago it last said that it lives, as seen from here.
+    /// How long ago it last said that it lives, as heard here.
     pub beat_age_ms: Millis,
     /// The revision of the assignment it follows, and how many revisions that is behind.
     pub revision: u64,
@@ -39,24 +161,75 @@ pub struct NodeFacts {
 impl Host {
     /// The nodes of the cluster by name; none if this host is alone on its store.
     pub fn nodes(&self) -> Vec<NodeFacts> {
-        Vec::new()
+        let Some(cluster) = &self.inner.cluster else { return Vec::new() };
+        let Sight { roll, silent_since } = lock(&cluster.sight).clone();
+        let now = self.inner.ports.clock.monotonic();
+        let newest = roll.assignment.as_ref().map_or(0, |it| it.body.revision);
+        let facts = roll.nodes.values().map(|it| {
+            let node = &it.body;
+            let is_self = node.name == cluster.node.name;
+            let assignment = roll.assignment.as_ref().map(|it| &it.body);
+            let buckets = assignment.map(|it| it.of(&node.name)).unwrap_or_default();
+            let given = buckets.iter().filter(|bucket| {
+                let seat = assignment.and_then(|it| it.seat(*bucket));
+                seat.is_some_and(|seat| {
+                    node.settled < seat.since
+                        || seat.from.iter().any(|it| !roll.has_let_go(it, *bucket, seat.since))
+                })
+            });
+            NodeFacts {
+                name: node.name.clone(),
+                address: node.address.clone(),
+                version: node.version.clone(),
+                epoch: node.epoch,
+                is_alive: match is_self {
+                    true => cluster.lease.holds(now),
+                    false => node.state != NodeState::Dead,
+                },
+                is_leaving: node.state == NodeState::Leaving,
+                is_self,
+                n_moving: given.count() + node.holding.len(),
+                n_buckets: buckets.len(),
+                n_live: if is_self { self.n_live() } else { node.n_live },
+                n_ready: match is_self {
+                    true => cluster.n_ready.load(Ordering::SeqCst),
+                    false => node.n_ready,
+                },
+                beat_age_ms: silent_since.get(&node.name).map_or(0, |it| now.saturating_sub(*it)),
+                revision: node.settled,
+                lag: newest.saturating_sub(node.settled),
+            }
+        });
+        facts.collect()
+    }
+
+    /// As [`tail`](Host::tail), for the caller of this turn: should this node die before the turn ends, the turn ends
+    /// as one whose caller is gone. Whoever drops it before has to say so himself.
+    pub fn tail_attending(self: &Arc<Host>, session: SessionId, after: Seq, turn: TurnNo) -> Tail {
+        match &self.inner.cluster {
+            Some(cluster) => follow::follow(&self.inner, cluster, session, after, Some(turn)),
+            None => self.tail(session, after),
+        }
     }
 
     /// A name for a new session, drawn until it falls to this node: most of what a client does with it is then done
-    /// here. `draw` gives random numbers.
+    /// here. `draw` gives random numbers. While this node owns nothing, the first that comes will do.
     pub fn mint(&self, mut draw: impl FnMut() -> u128) -> SessionId {
-        SessionId(draw())
-    }
-
-    /// Says to the owner of a turn, for as long as the answer of this call is kept, that the turn's caller waits at
-    /// this node: should this node die, the turn ends as one whose caller is gone. Costs nothing where the session is
-    /// served here: then both die together.
-    pub fn attend(self: &Arc<Host>, _session: SessionId, _turn: TurnNo) -> Attendance {
-        Attendance {}
+        let serving = self.inner.table().share.serving.clone();
+        let mut session = SessionId(draw());
+        let mut n_draws = 1;
+        while !serving.is_empty() && !serving.hold(session) && n_draws < DRAWS_MAX {
+            session = SessionId(draw());
+            n_draws += 1;
+        }
+        session
     }
 }
 
-/// A caller waits here. See [`Host::attend`].
-#[derive(Debug)]
-#[must_use = "the caller is there as long as this is"]
-pub struct Attendance {}
+/// With a share of one in a hundred, no draw in a thousand falls short.
+const DRAWS_MAX: u32 = 1_024;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that panics runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -15,8 +15,11 @@ impl Host {
     /// the time is up, turns with a caller end as such, and everything stops. What finished lands, until the end.
     pub async fn drain(&self) {
         self.inner.draining.store(true, Ordering::SeqCst);
-        self.tell_all(|| Mail::Drain);
+        self.tell_all(|| Mail::Reconsider);
         let clock = &self.inner.ports.clock;
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.begin_to_leave();
+        }
         let in_time = self.quiet_by(clock.now() + self.inner.settings.drain_ms).await;
         if !in_time {
             self.tell_all(|| Mail::Close);
@@ -24,6 +27,14 @@ impl Host {
         }
         if let Some(ledger) = self.inner.ledger.get() {
             ledger.close().await;
+        }
+        if let Some(cluster) = &self.inner.cluster {
+            // Others wait for less when they know; if the store is away, they find out by themselves.
+            tokio::select! {
+                biased;
+                () = cluster.left() => (),
+                () = clock.pause(LAST_WORDS_MS) => (),
+            }
         }
         self.inner.stop();
     }

@@ -8,6 +8,8 @@ mod run;
 mod mail;
 mod leave;
 
+pub(crate) use leave::turn_away;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::cache::Kept;
-use crate::host::{Fed, FeedError, Inner};
+use crate::host::{Fed, FeedError, Inner, lapsed};
 use crate::hub::News;
 use crate::keep;
 use crate::ledger::{Allowance, Flight};
@@ -79,8 +81,10 @@ enum Leave {
     Unable(FeedError),
     /// It must not go on: its memory is void.
     Void,
-    /// The host is stopping.
+    /// The host is stopping, or the session had its time to move.
     Closed,
+    /// The session is another node's.
+    Lost,
     /// The session cannot go on, here and now.
     Park(String),
     Deleted,
@@ -154,6 +158,13 @@ impl Driver {
             Err(Trouble::Down(down)) => return Leave::Unable(FeedError::Down(down)),
             Err(Trouble::Fenced) => return Leave::Void,
             Err(Trouble::Broken(reason)) => return Leave::Park(reason),
+            Err(Trouble::Rejected(Rejection::OldEpoch { .. })) if self.host.cluster.is_some() => {
+                // Whoever had the bucket before us took a newer epoch than ours on its way out.
+                self.host.ask_for_epoch(self.session);
+                let session = self.session;
+                let down = Down(format!("{session} is being taken over; try again shortly"));
+                return Leave::Unable(FeedError::Down(down));
+            }
             // A newer owner has it; whoever asks hears so.
             Err(Trouble::Rejected(why)) => return Leave::Unable(FeedError::Rejected(why)),
             Err(Trouble::Seen(_)) => (),
@@ -180,7 +191,7 @@ impl Driver {
 
     /// Makes the session ours, if there is one: whoever ran its effects before is gone.
     async fn own(&mut self) -> Result<(), Trouble> {
-        let epoch = self.host.epoch.load(Ordering::SeqCst);
+        let epoch = self.host.epoch_of(self.session);
         let is_unclean = self.host.table().unclean.contains(&self.session);
         if self.head.seq == 0 || (self.state.live.epoch == epoch && !is_unclean) {
             return Ok(());
@@ -340,6 +351,10 @@ impl Driver {
             let (seq, frame) = (self.head.seq, Arc::new(frame));
             self.host.hub.tell(self.session, seq - 1, || News::Told(Told::Frame { seq, frame }));
         } else {
+            // The log does not guard what is not on it.
+            if !self.host.has_lease() {
+                return Err(Trouble::Down(lapsed()));
+            }
             self.shown.entry(attempt).or_default().push(&frame);
             let frame = Arc::new(frame);
             self.host.hub.tell(self.session, self.head.seq, || News::Told(Told::Shown(frame)));
@@ -347,10 +362,10 @@ impl Driver {
         Ok(())
     }
 
-    /// Is the host shutting down, and can the session's turn wait for the next owner?
+    /// Is the host shutting down or the session moving, and can its turn wait for the next owner?
     fn is_holding_back(&self) -> bool {
         use everstate_kernel::input::Caller;
-        self.host.draining.load(Ordering::SeqCst)
+        (self.host.draining.load(Ordering::SeqCst) || self.slot.fate.is_leaving())
             && self.state.live.turn.as_ref().is_none_or(|it| it.terms.caller == Caller::Detached)
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::host::{Fed, FeedError, Host, Inner, closed};
 use crate::ports::{Down, Put, PutError};
-use crate::table::Mail;
+use crate::table::{Mail, Nay};
 
 const KIND: &str = "erasing";
 const PAGE: usize = 256;
@@ -44,28 +44,6 @@ impl Host {
         done
     }
 
-    /// Finishes what an earlier process began.
-    pub(crate) async fn finish_erasures(&self) -> Result<(), Down> {
-        let mut before = None;
-        loop {
-            let found = self.inner.ports.registry.documents("", KIND, before, PAGE).await?;
-            let n_found = found.len();
-            before = found.last().map(|it| (it.created_at, it.id.clone()));
-            for document in found {
-                let pending: Pending = serde_json::from_slice(&document.body).map_err(|err| {
-                    Down(format!("the registry's document {KIND}/{} is broken: {err}", document.id))
-                })?;
-                if !self.inner.finish(&document.id, &pending).await? {
-                    let (inner, id) = (Arc::clone(&self.inner), document.id);
-                    self.inner.spawn(async move { inner.finish_later(&id, &pending).await });
-                }
-            }
-            if n_found < PAGE {
-                return Ok(());
-            }
-        }
-    }
-
     async fn note(&self, id: &str, pending: &Pending) -> Result<(), Down> {
         let put = Put {
             project: String::new(),
@@ -85,10 +63,48 @@ impl Host {
 }
 
 impl Inner {
+    /// Finishes what an earlier process began, or another node asked for, of the sessions that are served here.
+    pub(crate) async fn finish_erasures(self: &Arc<Inner>) -> Result<(), Down> {
+        let mut before = None;
+        loop {
+            let found = self.ports.registry.documents("", KIND, before, PAGE).await?;
+            let n_found = found.len();
+            before = found.last().map(|it| (it.created_at, it.id.clone()));
+            for document in found {
+                let pending: Pending = serde_json::from_slice(&document.body).map_err(|err| {
+                    Down(format!("the registry's document {KIND}/{} is broken: {err}", document.id))
+                })?;
+                if self.is_far(pending.session) {
+                    continue;
+                }
+                // In a cluster this is asked again and again by itself.
+                if !self.finish(&document.id, &pending).await? && self.cluster.is_none() {
+                    let (inner, id) = (Arc::clone(self), document.id);
+                    self.spawn(async move { inner.finish_later(&id, &pending).await });
+                }
+            }
+            if n_found < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
     async fn carry_out(self: &Arc<Inner>, pending: &Pending) -> Result<Fed, FeedError> {
+        match self.erase_here(pending.session, pending.items.clone()).await {
+            Ok(fed) => Ok(fed),
+            Err(Nay::No(err)) => Err(err),
+            Err(Nay::Moved { .. }) => self.erase_far(pending.session, pending.items.clone()).await,
+        }
+    }
+
+    pub(crate) async fn erase_here(
+        self: &Arc<Inner>,
+        session: SessionId,
+        items: Vec<ItemId>,
+    ) -> Result<Fed, Nay> {
         let (reply, answer) = oneshot::channel();
-        self.send(pending.session, Mail::Erase { items: pending.items.clone(), reply });
-        answer.await.unwrap_or_else(|_| Err(FeedError::Down(closed())))
+        self.send(session, Mail::Erase { items, reply });
+        answer.await.unwrap_or_else(|_| Err(Nay::No(closed().into())))
     }
 
     /// `false` if its time has not come: the session is busy, or cannot be rewritten now.

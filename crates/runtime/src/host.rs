@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use everstate_kernel::event::Event;
-use everstate_kernel::ids::{Seq, SessionId};
+use everstate_kernel::ids::{BUCKETS, Seq, SessionId};
 use everstate_kernel::input::Input;
 use everstate_kernel::offer::OfferId;
 use everstate_kernel::state::{Rejection, Session};
@@ -18,15 +18,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::buckets::Buckets;
+use crate::cluster::Cluster;
 use crate::driver;
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::ledger::Ledger;
-use crate::load::{self, LoadError};
 use crate::market::Market;
 use crate::ports::{Clock, Down, Log, Peers, Registry, Tools, Witness};
 use crate::settings::{HostSettings, NodeSettings};
-use crate::table::{Mail, Slot, Table, View};
+use crate::table::{Mail, Nay, Share, Slot, Table, View};
 use crate::timers::Timers;
 
 #[derive(Clone, Debug)]
@@ -112,6 +113,8 @@ pub(crate) struct Inner {
     /// Of this process: grows with each start. 0 until it is known.
     pub(crate) epoch: AtomicU64,
     pub(crate) draining: AtomicBool,
+    /// `None`: alone.
+    pub(crate) cluster: Option<Arc<Cluster>>,
     /// Rings whenever a driver has left.
     pub(crate) left: Notify,
     pub(crate) witness: OnceLock<Arc<dyn Witness>>,
@@ -126,6 +129,15 @@ impl Host {
     pub fn new(ports: Ports, market: Market, settings: HostSettings) -> Arc<Host> {
         let health = Health::default();
         health.unserved(market.unserved());
+        let cluster = ports.membership.clone().map(Cluster::new).map(Arc::new);
+        let share = match &cluster {
+            None => Share { serving: Buckets::all(), leaving: Buckets::none(), epochs: Vec::new() },
+            Some(_) => Share {
+                serving: Buckets::none(),
+                leaving: Buckets::none(),
+                epochs: vec![0; usize::from(BUCKETS)],
+            },
+        };
         let inner = Inner {
             ports,
             health,
@@ -134,10 +146,11 @@ impl Host {
             ledger: OnceLock::new(),
             epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            cluster,
             left: Notify::new(),
             witness: OnceLock::new(),
             market: Mutex::new(Arc::new(market)),
-            table: Mutex::default(),
+            table: Mutex::new(Table::new(share)),
             gates: Mutex::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
             settings,
@@ -163,13 +176,14 @@ impl Host {
         how: Feed,
     ) -> Result<Fed, FeedError> {
         self.admit(session, inputs.first())?;
-        let (reply, answer) = oneshot::channel();
-        self.inner.send(session, Mail::Feed { inputs, key: how.key, reply });
-        answer.await.unwrap_or_else(|_| Err(FeedError::Down(closed())))
+        self.inner.feed(session, inputs, how.key).await
     }
 
     /// The state as of the last acknowledged append. Takes no ownership.
     pub async fn look(&self, session: SessionId) -> Result<Arc<Session>, FeedError> {
+        if !self.inner.has_lease() || self.inner.is_far(session) {
+            return self.inner.look_far(session).await;
+        }
         let (view, parked) = {
             let table = self.inner.table();
             let view = match table.live.get(&session) {
@@ -184,12 +198,7 @@ impl Host {
         if let Some(reason) = parked {
             return Err(FeedError::Rejected(Rejection::Parked(reason)));
         }
-        match load::load(&*self.inner.ports.log, session).await {
-            Ok(Some(loaded)) => Ok(Arc::new(loaded.state)),
-            Ok(None) => Err(FeedError::NotFound),
-            Err(LoadError::Down(down)) => Err(FeedError::Down(down)),
-            Err(LoadError::Broken(reason)) => Err(FeedError::Rejected(Rejection::Parked(reason))),
-        }
+        self.inner.look_far(session).await
     }
 
     /// Leaves inputs where the session's owner will find them, whoever that is, also during a shutdown.
@@ -201,8 +210,11 @@ impl Host {
     ) -> Result<(), FeedError> {
         let body = serde_json::to_vec(inputs).expect("inputs have a JSON form");
         self.inner.ports.log.post(session, key, Bytes::from(body)).await?;
-        if !self.inner.draining.load(Ordering::SeqCst) {
-            self.inner.send(session, Mail::Inbox);
+        if self.inner.is_far(session) {
+            let inner = Arc::clone(&self.inner);
+            self.inner.spawn(async move { inner.knock(session).await });
+        } else if !self.inner.draining.load(Ordering::SeqCst) {
+            self.inner.send(session, Mail::Inbox { reply: None });
         }
         Ok(())
     }
@@ -210,9 +222,11 @@ impl Host {
     /// Deletes a session with all it has, whatever it is doing.
     pub async fn delete(&self, session: SessionId) -> Result<(), Down> {
         self.inner.table().parked.remove(&session);
-        let (reply, answer) = oneshot::channel();
-        self.inner.send(session, Mail::Delete { reply });
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        match self.inner.delete_here(session).await {
+            Err(Nay::Moved { .. }) => self.inner.delete_far(session).await,
+            Err(Nay::No(err)) => Err(down(err)),
+            Ok(()) => Ok(()),
+        }
     }
 
     pub fn market(&self) -> Arc<Market> {
@@ -269,6 +283,10 @@ impl Inner {
             slot.mail.send(mail).ok();
             return;
         }
+        if !table.share.serving.hold(session) {
+            drop(table);
+            return driver::turn_away(mail);
+        }
         let kept = table.cache.take(session);
         let (mail_to, mailbox) = mpsc::unbounded_channel();
         mail_to.send(mail).expect("the receiver is right here");
@@ -276,7 +294,7 @@ impl Inner {
         if let Some(kept) = &kept {
             view.set(Arc::clone(&kept.state));
         }
-        let slot = Slot { mail: mail_to, view };
+        let slot = Slot { mail: mail_to, view, fate: Arc::default() };
         table.live.insert(session, slot.clone());
         self.spawn(driver::drive(Arc::clone(self), session, slot, mailbox, kept));
     }
@@ -288,11 +306,44 @@ impl Inner {
         }
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        lock(&self.tasks).is_none()
+    }
+
     /// Everything ends here and now.
     pub(crate) fn stop(&self) {
         drop(lock(&self.tasks).take());
         self.table().live.clear();
         self.hub.close();
+    }
+
+    pub(crate) async fn feed(
+        self: &Arc<Inner>,
+        session: SessionId,
+        inputs: Vec<Input>,
+        key: Option<String>,
+    ) -> Result<Fed, FeedError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(session, Mail::Feed { inputs, key, reply });
+        match answer.await {
+            Ok(Ok(fed)) => Ok(fed),
+            Ok(Err(Nay::No(err))) => Err(err),
+            Ok(Err(Nay::Moved { inputs, key })) => self.feed_far(session, inputs, key).await,
+            Err(_) => Err(FeedError::Down(closed())),
+        }
+    }
+
+    pub(crate) async fn delete_here(self: &Arc<Inner>, session: SessionId) -> Result<(), Nay> {
+        let (reply, answer) = oneshot::channel();
+        self.send(session, Mail::Delete { reply });
+        answer.await.unwrap_or_else(|_| Err(Nay::No(closed().into())))
+    }
+
+    /// With which epoch a session is adopted here.
+    pub(crate) fn epoch_of(&self, session: SessionId) -> u64 {
+        let table = self.table();
+        let epoch = table.share.epochs.get(usize::from(session.bucket())).copied();
+        epoch.unwrap_or_else(|| self.epoch.load(Ordering::SeqCst))
     }
 
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
@@ -317,6 +368,23 @@ impl Inner {
 
 pub(crate) fn closed() -> Down {
     Down("the host was stopped before it was done; whether it happened is in the log".to_owned())
+}
+
+pub(crate) fn elsewhere() -> Down {
+    Down("the session is not served by this node; ask again shortly".to_owned())
+}
+
+/// This node has not been heard by the others for so long that it must not speak for its sessions.
+pub(crate) fn lapsed() -> Down {
+    Down("this node has lost touch with the store; try again shortly".to_owned())
+}
+
+/// Whoever cannot say more says that much.
+pub(crate) fn down(err: FeedError) -> Down {
+    match err {
+        FeedError::Down(down) => down,
+        other => Down(other.to_string()),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -37,7 +37,18 @@ impl From<Down> for LoadError {
 
 /// `None` if there is no such session.
 pub(crate) async fn load(log: &dyn Log, session: SessionId) -> Result<Option<Loaded>, LoadError> {
-    let (mut state, mut head, mut bytes) = snapshot(log, session).await?.unwrap_or_default();
+    let (state, head, bytes) = snapshot(log, session).await?.unwrap_or_default();
+    go_on(log, session, state, head, bytes).await
+}
+
+/// Folds what came after.
+pub(crate) async fn go_on(
+    log: &dyn Log,
+    session: SessionId,
+    mut state: Session,
+    mut head: Head,
+    mut bytes: u64,
+) -> Result<Option<Loaded>, LoadError> {
     let mut since_snapshot = 0;
     loop {
         let rows = log.read(session, head.seq, PAGE).await?;

@@ -52,6 +52,9 @@ impl Host {
     /// tried again later; those that want nothing are adopted when they are first touched. Inputs can be fed while this goes on, from the moment the epoch is known.
     pub async fn start(&self) -> Result<(), StartError> {
         let inner = &self.inner;
+        if inner.cluster.is_some() {
+            return self.join().await;
+        }
         // Called again after a failure, it goes on where it was.
         if self.epoch() == 0 {
             let epoch = next_epoch(inner).await?;
@@ -62,23 +65,8 @@ impl Host {
             inner.spawn(timers::run(Arc::clone(inner)));
         }
         let mut after = None;
-        loop {
-            let ready = inner.ports.log.ready(&Buckets::all(), after, PAGE).await?;
-            after = ready.last().copied();
-            let n_ready = ready.len();
-            stream::iter(ready)
-                .for_each_concurrent(inner.settings.adopt_at_once, |session| async move {
-                    if let Err(down) = adopt(inner, session).await {
-                        tracing::warn!(%session, %down, "cannot be taken over now; tried again");
-                        inner.spawn(adopt_later(Arc::clone(inner), session));
-                    }
-                })
-                .await;
-            if n_ready < PAGE {
-                break;
-            }
-        }
-        self.finish_erasures().await?;
+        while adopt_page(inner, &Buckets::all(), &mut after).await? {}
+        inner.finish_erasures().await?;
         // What the predecessor left under way has been taken over by now.
         if let Some(ledger) = inner.ledger.get() {
             inner.spawn(ledger::run(Arc::clone(ledger)));
@@ -90,6 +78,34 @@ impl Host {
     pub fn epoch(&self) -> u64 {
         self.inner.epoch.load(Ordering::SeqCst)
     }
+}
+
+/// Adopts the next of those that want work; `false` if there are no more.
+pub(crate) async fn adopt_page(
+    inner: &Arc<Inner>,
+    buckets: &Buckets,
+    after: &mut Option<SessionId>,
+) -> Result<bool, Down> {
+    let ready = inner.ports.log.ready(buckets, *after, PAGE).await?;
+    *after = ready.last().copied().or(*after);
+    let n_ready = ready.len();
+    let waiting = inner.cluster.as_ref().map(|it| it.n_ready());
+    if let Some(waiting) = waiting {
+        waiting.fetch_add(n_ready, Ordering::SeqCst);
+    }
+    stream::iter(ready)
+        .for_each_concurrent(inner.settings.adopt_at_once, |session| async move {
+            let adopted = adopt(inner, session).await;
+            if let Some(waiting) = waiting {
+                waiting.fetch_sub(1, Ordering::SeqCst);
+            }
+            if let Err(down) = adopted {
+                tracing::warn!(%session, %down, "cannot be taken over now; tried again");
+                inner.spawn(adopt_later(Arc::clone(inner), session));
+            }
+        })
+        .await;
+    Ok(n_ready == PAGE)
 }
 
 async fn adopt(inner: &Arc<Inner>, session: SessionId) -> Result<(), Down> {
@@ -113,7 +129,7 @@ async fn adopt_later(inner: Arc<Inner>, session: SessionId) {
 }
 
 /// One more than any process before, by compare-and-set.
-async fn next_epoch(inner: &Inner) -> Result<u64, Down> {
+pub(crate) async fn next_epoch(inner: &Inner) -> Result<u64, Down> {
     loop {
         let found = inner.ports.registry.get("", "node", "epoch").await?;
         let last = match &found {

@@ -9,12 +9,13 @@ use everstate_kernel::ids::{Seq, SessionId};
 use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 
-use crate::host::Host;
+use crate::cluster::follow::follow;
+use crate::host::{Host, Inner};
 use crate::hub::{Heard, Listener, News};
 use crate::ports::{Down, Log, Row, RowKind, Tail};
 
 /// Rows read at once.
-const PAGE: usize = 256;
+pub(crate) const PAGE: usize = 256;
 
 /// Its JSON form is what one node tells another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,19 +75,20 @@ impl Host {
     /// whatever is fed after it will be heard. A reader that is too slow is served from the log; where that cannot
     /// help (unpersisted pieces were missed) the stream ends with an error, never as if all had been told.
     pub fn tail(self: &Arc<Host>, session: SessionId, after: Seq) -> Tail {
-        let listener = self.inner.hub.listen(session);
-        let reader = Reader {
-            log: Arc::clone(&self.inner.ports.log),
-            session,
-            last: after,
-            n_shown: listener.n_shown,
-            listener,
-            ready: VecDeque::new(),
-            behind: Some(Seq::MAX),
-            held: None,
-            over: false,
-        };
-        stream::unfold(reader, |mut reader| async { Some((reader.next().await?, reader)) }).boxed()
+        if let Some(cluster) = &self.inner.cluster {
+            return follow(&self.inner, cluster, session, after, None);
+        }
+        let reader = Some(Reader::new(&self.inner, session, after));
+        stream::unfold(reader, |reader| async {
+            let mut reader = reader?;
+            match reader.next().await {
+                Ok(Some(told)) => Some((Ok(told), Some(reader))),
+                Ok(None) => None,
+                Err(Break::Lost) => Some((Err(reader.lost()), None)),
+                Err(Break::Slow(down) | Break::Down(down)) => Some((Err(down), None)),
+            }
+        })
+        .boxed()
     }
 
     /// Rows after `after`, up to and including `through`. Frames that were packed away are not among them.
@@ -112,7 +114,8 @@ impl Host {
     }
 }
 
-struct Reader {
+/// Follows a session that is served here: the log, then what its driver tells.
+pub(crate) struct Reader {
     log: Arc<dyn Log>,
     session: SessionId,
     listener: Listener,
@@ -125,21 +128,45 @@ struct Reader {
     behind: Option<Seq>,
     /// Heard, to be passed on after that.
     held: Option<Heard>,
-    over: bool,
+}
+
+/// Why there is nothing more to read.
+#[derive(Debug)]
+pub(crate) enum Break {
+    /// This host speaks for the session no more.
+    Lost,
+    /// Unpersisted pieces were told too fast.
+    Slow(Down),
+    /// The log cannot be read now. Asking again goes on where it was.
+    Down(Down),
 }
 
 impl Reader {
-    async fn next(&mut self) -> Option<Result<Told, Down>> {
-        while !self.over {
+    /// Listening begins with this call.
+    pub(crate) fn new(inner: &Inner, session: SessionId, after: Seq) -> Reader {
+        let listener = inner.hub.listen(session);
+        Reader {
+            log: Arc::clone(&inner.ports.log),
+            session,
+            last: after,
+            n_shown: listener.n_shown,
+            listener,
+            ready: VecDeque::new(),
+            behind: Some(Seq::MAX),
+            held: None,
+        }
+    }
+
+    /// `None` when the session was deleted. Nothing is lost if the waiting is given up.
+    pub(crate) async fn next(&mut self) -> Result<Option<Told>, Break> {
+        loop {
             if let Some(told) = self.ready.pop_front() {
                 self.last = told.seq().unwrap_or(self.last);
-                return Some(Ok(told));
+                return Ok(Some(told));
             }
             if let Some(goal) = self.behind {
-                match self.catch_up(goal).await {
-                    Ok(()) => continue,
-                    Err(down) => return self.end(down),
-                }
+                self.catch_up(goal).await.map_err(Break::Down)?;
+                continue;
             }
             let heard = match self.held.take() {
                 Some(heard) => heard,
@@ -159,28 +186,24 @@ impl Reader {
                         self.ready.push_back(told);
                     }
                     None => {
-                        return self.end(Down(format!(
+                        return Err(Break::Slow(Down(format!(
                             "the reader of {} was too slow: parts of a stream that is not kept are gone; \
                              retrieve the answer when it is complete",
                             self.session
-                        )));
+                        ))));
                     }
                 },
-                News::Lost => {
-                    return self.end(Down(format!(
-                        "{} is no longer served here; ask again to go on after row {}",
-                        self.session, self.last
-                    )));
-                }
-                News::Deleted => self.over = true,
+                News::Lost => return Err(Break::Lost),
+                News::Deleted => return Ok(None),
             }
         }
-        None
     }
 
-    fn end(&mut self, down: Down) -> Option<Result<Told, Down>> {
-        self.over = true;
-        Some(Err(down))
+    fn lost(&self) -> Down {
+        Down(format!(
+            "{} is no longer served here; ask again to go on after row {}",
+            self.session, self.last
+        ))
     }
 
     async fn catch_up(&mut self, goal: Seq) -> Result<(), Down> {

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use everstate_kernel::ids::{Millis, SessionId};
 use tokio::sync::Notify;
 
-use crate::buckets::Buckets;
 use crate::host::Inner;
 use crate::table::Mail;
 
@@ -34,6 +33,11 @@ impl Default for Timers {
 }
 
 impl Timers {
+    /// There are sessions that nobody here has asked about.
+    pub(crate) fn look_now(&self) {
+        self.sooner.notify_one();
+    }
+
     /// A session that wants to be woken then has fallen asleep.
     pub(crate) fn promise(&self, wake: Millis) {
         if wake < self.next.load(Ordering::SeqCst) {
@@ -70,7 +74,11 @@ async fn look(
     now: Millis,
     asked: &mut HashMap<(SessionId, Millis), Millis>,
 ) -> Millis {
-    let due = match inner.ports.log.due(&Buckets::all(), now, PAGE).await {
+    let serving = inner.table().share.serving.clone();
+    if serving.is_empty() {
+        return Millis::MAX;
+    }
+    let due = match inner.ports.log.due(&serving, now, PAGE).await {
         Ok(due) => due,
         Err(down) => {
             tracing::warn!(%down, "cannot ask the log whose time has come; asking again");
@@ -83,7 +91,7 @@ async fn look(
             inner.send(session, Mail::Tick);
         }
     }
-    match inner.ports.log.next_due(&Buckets::all()).await {
+    match inner.ports.log.next_due(&serving).await {
         Ok(Some(next)) => next.max(now + AGAIN_MS),
         Ok(None) => Millis::MAX,
         Err(_) => now + 4 * AGAIN_MS,

@@ -1,6 +1,7 @@
 //! How a driver goes: what it keeps, what it says, and what becomes of those who still knock.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use everstate_kernel::ids::{AttemptId, SessionId};
 use everstate_kernel::input::Input;
@@ -8,11 +9,11 @@ use everstate_kernel::state::Rejection;
 
 use super::{Driver, Leave};
 use crate::cache::Kept;
-use crate::host::{FeedError, Inner};
+use crate::host::{FeedError, Inner, elsewhere};
 use crate::hub::News;
 use crate::keep;
 use crate::ports::Down;
-use crate::table::Mail;
+use crate::table::{Mail, Nay};
 
 impl Driver {
     /// `false` if it has to stay, because somebody knocked at the last moment.
@@ -37,7 +38,16 @@ impl Driver {
             Leave::Closed => {
                 self.running.clear();
                 self.abandon();
-                self.refuse_all(&FeedError::Draining);
+                match host.draining.load(Ordering::SeqCst) {
+                    true => self.refuse_all(&FeedError::Draining),
+                    false => self.turn_all_away(),
+                }
+            }
+            Leave::Lost => {
+                self.running.clear();
+                host.table().live.remove(&self.session);
+                host.hub.tell(self.session, 0, || News::Lost);
+                self.turn_all_away();
             }
             Leave::Park(reason) => {
                 self.running.clear();
@@ -67,7 +77,7 @@ impl Driver {
             return false;
         }
         table.live.remove(&self.session);
-        if self.head.seq == 0 {
+        if self.head.seq == 0 || !table.share.serving.hold(self.session) {
             return true;
         }
         let (settings, now) = (&host.settings, host.ports.clock.now());
@@ -139,6 +149,12 @@ impl Driver {
         }
     }
 
+    fn turn_all_away(&mut self) {
+        while let Ok(mail) = self.mailbox.try_recv() {
+            turn_away(mail);
+        }
+    }
+
     /// Whoever knocked meanwhile is served by a driver that begins with the log.
     fn forward_all(&mut self) {
         while let Ok(mail) = self.mailbox.try_recv() {
@@ -152,12 +168,63 @@ fn forward(host: &Arc<Inner>, session: SessionId, mail: Mail) {
         Mail::Feed { .. }
         | Mail::Adopt { .. }
         | Mail::Tick
-        | Mail::Inbox
+        | Mail::Inbox { .. }
         | Mail::Erase { .. }
         | Mail::Delete { .. } => host.send(session, mail),
         // Meant for this driver alone.
-        Mail::Drain
+        Mail::Reconsider
         | Mail::Close
+        | Mail::Lost
+        | Mail::Frames { .. }
+        | Mail::Spoke { .. }
+        | Mail::Done { .. } => (),
+    }
+}
+
+impl Mail {
+    /// Does it ask something of the session that any owner could do?
+    pub(crate) fn is_from_outside(&self) -> bool {
+        match self {
+            Mail::Feed { .. }
+            | Mail::Adopt { .. }
+            | Mail::Tick
+            | Mail::Inbox { .. }
+            | Mail::Erase { .. }
+            | Mail::Delete { .. } => true,
+            Mail::Reconsider
+            | Mail::Close
+            | Mail::Lost
+            | Mail::Frames { .. }
+            | Mail::Spoke { .. }
+            | Mail::Done { .. } => false,
+        }
+    }
+}
+
+/// The session is not this node's: whoever asked has to ask its owner.
+pub(crate) fn turn_away(mail: Mail) {
+    match mail {
+        Mail::Feed { inputs, key, reply } => {
+            reply.send(Err(Nay::Moved { inputs, key })).ok();
+        }
+        Mail::Erase { reply, .. } => {
+            reply.send(Err(Nay::moved())).ok();
+        }
+        Mail::Delete { reply } => {
+            reply.send(Err(Nay::moved())).ok();
+        }
+        // Its owner adopts it.
+        Mail::Adopt { reply } => {
+            reply.send(Ok(())).ok();
+        }
+        Mail::Inbox { reply: Some(reply) } => {
+            reply.send(Err(elsewhere())).ok();
+        }
+        Mail::Inbox { reply: None }
+        | Mail::Tick
+        | Mail::Reconsider
+        | Mail::Close
+        | Mail::Lost
         | Mail::Frames { .. }
         | Mail::Spoke { .. }
         | Mail::Done { .. } => (),
@@ -171,7 +238,7 @@ fn refuse(mail: Mail, err: &FeedError) {
     };
     match mail {
         Mail::Feed { reply, .. } | Mail::Erase { reply, .. } => {
-            reply.send(Err(err.clone())).ok();
+            reply.send(Err(Nay::No(err.clone()))).ok();
         }
         // A session that cannot go on keeps no host from starting; a store that is down does.
         Mail::Adopt { reply } => {
@@ -179,12 +246,16 @@ fn refuse(mail: Mail, err: &FeedError) {
             reply.send(answer).ok();
         }
         Mail::Delete { reply } => {
+            reply.send(Err(Nay::No(down().into()))).ok();
+        }
+        Mail::Inbox { reply: Some(reply) } => {
             reply.send(Err(down())).ok();
         }
-        Mail::Tick
-        | Mail::Inbox
-        | Mail::Drain
+        Mail::Inbox { reply: None }
+        | Mail::Tick
+        | Mail::Reconsider
         | Mail::Close
+        | Mail::Lost
         | Mail::Frames { .. }
         | Mail::Spoke { .. }
         | Mail::Done { .. } => (),

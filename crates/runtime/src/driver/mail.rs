@@ -1,7 +1,6 @@
 //! What a driver does with each kind of mail.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 
 use everstate_kernel::effect::Effect;
 use everstate_kernel::erase;
@@ -12,14 +11,25 @@ use everstate_kernel::item::Body;
 use everstate_kernel::state::Rejection;
 use tokio::sync::oneshot;
 
+use super::leave::turn_away;
 use super::{AGAIN_MAX_MS, AGAIN_MS, Driver, Leave, Trouble};
-use crate::host::{Fed, FeedError};
+use crate::cluster::errand::{Errand, Reply};
+use crate::host::{Fed, FeedError, lapsed};
 use crate::hub::News;
 use crate::ports::{Down, PostOutcome, RowKind};
-use crate::table::Mail;
+use crate::table::{Mail, Nay};
 
 impl Driver {
     pub(super) async fn open(&mut self, mail: Mail) -> Result<(), Leave> {
+        if self.slot.fate.is_lost() {
+            turn_away(mail);
+            return Err(Leave::Lost);
+        }
+        // A session that moves takes what its running turn needs, and no more.
+        if self.is_moving() && mail.is_from_outside() {
+            turn_away(mail);
+            return Ok(());
+        }
         match mail {
             Mail::Feed { inputs, key, reply } => {
                 let taken = self.feed(inputs, key).await;
@@ -36,7 +46,7 @@ impl Driver {
             Mail::Delete { reply } => {
                 let deleted = self.delete().await;
                 let leave = if deleted.is_ok() { Leave::Deleted } else { Leave::Void };
-                reply.send(deleted).ok();
+                reply.send(deleted.map_err(|down| Nay::No(down.into()))).ok();
                 Err(leave)
             }
             Mail::Adopt { reply } => {
@@ -45,13 +55,21 @@ impl Driver {
                 Ok(())
             }
             Mail::Tick => self.tick().await,
-            Mail::Inbox => {
+            Mail::Inbox { reply } => {
                 let read = self.read_inbox().await;
+                if let Some(reply) = reply {
+                    let answer = match &read {
+                        Err(Trouble::Down(down)) => Err(down.clone()),
+                        Ok(()) | Err(_) => Ok(()),
+                    };
+                    reply.send(answer).ok();
+                }
                 shrug(read)
             }
             // Looking again at what is wanted is all it takes.
-            Mail::Drain => Ok(()),
+            Mail::Reconsider => Ok(()),
             Mail::Close => self.close().await,
+            Mail::Lost => Err(Leave::Lost),
             Mail::Frames { attempt, deltas, reply } => {
                 let shown = self.show(attempt, deltas).await;
                 reply_to_work(shown, reply)
@@ -65,13 +83,23 @@ impl Driver {
     }
 
     async fn feed(&mut self, mut inputs: Vec<Input>, key: Option<String>) -> Result<Fed, Trouble> {
-        let epoch = self.host.epoch.load(Ordering::SeqCst);
+        let epoch = self.host.epoch_of(self.session);
         match inputs.first_mut() {
             Some(Input::Create(create)) => create.epoch = epoch,
             Some(Input::Import(import)) => import.create.epoch = epoch,
             _ => (),
         }
-        let refused = match self.take(inputs, key.clone(), Vec::new()).await {
+        let taken = self.take(inputs, key.clone(), Vec::new()).await;
+        let is_from_memory = match &taken {
+            Ok(fed) => fed.events.is_empty(),
+            Err(Trouble::Rejected(_)) => true,
+            Err(_) => false,
+        };
+        // Without a lease another node may know better by now. What landed did so because nobody does.
+        if is_from_memory && !self.host.has_lease() {
+            return Err(Trouble::Down(lapsed()));
+        }
+        let refused = match taken {
             Err(Trouble::Rejected(rejection)) => rejection,
             other => return other,
         };
@@ -85,23 +113,28 @@ impl Driver {
     }
 
     /// What the sender hears, and whether the driver may go on.
-    fn answer(&self, taken: Result<Fed, Trouble>) -> (Result<Fed, FeedError>, Result<(), Leave>) {
-        match taken {
-            Ok(fed) => (Ok(fed), Ok(())),
-            Err(Trouble::Rejected(Rejection::NotCreated)) => (Err(FeedError::NotFound), Ok(())),
-            Err(Trouble::Rejected(rejection)) => (Err(FeedError::Rejected(rejection)), Ok(())),
-            Err(Trouble::Seen(seq)) => (Err(FeedError::Seen(seq)), Ok(())),
-            Err(Trouble::Down(down)) => (Err(FeedError::Down(down)), Ok(())),
+    fn answer(&self, taken: Result<Fed, Trouble>) -> (Result<Fed, Nay>, Result<(), Leave>) {
+        let (no, leave) = match taken {
+            Ok(fed) => return (Ok(fed), Ok(())),
+            Err(Trouble::Rejected(rejection)) => (refusal(rejection), Ok(())),
+            Err(Trouble::Seen(seq)) => (FeedError::Seen(seq), Ok(())),
+            Err(Trouble::Down(down)) => (FeedError::Down(down), Ok(())),
             Err(Trouble::Fenced) => {
                 let session = self.session;
                 let down = Down(format!("{session} was taken over by another node; try again"));
-                (Err(FeedError::Down(down)), Err(Leave::Void))
+                (FeedError::Down(down), Err(Leave::Void))
             }
             Err(Trouble::Broken(reason)) => {
                 let rejection = Rejection::Parked(reason.clone());
-                (Err(FeedError::Rejected(rejection)), Err(Leave::Park(reason)))
+                (FeedError::Rejected(rejection), Err(Leave::Park(reason)))
             }
-        }
+        };
+        (Err(Nay::No(no)), leave)
+    }
+
+    /// It goes to another node, and no turn holds it back.
+    fn is_moving(&self) -> bool {
+        self.slot.fate.is_leaving() && self.state.live.turn.is_none()
     }
 
     /// `true` if this attempt is the one that is shown.
@@ -169,24 +202,65 @@ impl Driver {
     pub(super) async fn read_inbox(&mut self) -> Result<(), Trouble> {
         let posted = self.host.ports.log.inbox(self.session).await.map_err(Trouble::Down)?;
         for post in posted {
-            let outcome = match read_post(&post.body) {
+            if self.is_moving() {
+                return Ok(());
+            }
+            let outcome = match Errand::read(&post.body) {
                 Err(err) => PostOutcome::Refused(format!("not an input: {err}")),
-                Ok(inputs) => {
-                    let key = post.key.clone();
-                    match self.take(inputs, Some(key.clone()), vec![key]).await {
-                        // The append that consumed it has said so.
-                        Ok(fed) if !fed.events.is_empty() => continue,
-                        Ok(fed) => PostOutcome::Landed(fed.seq),
-                        Err(Trouble::Seen(seq)) => PostOutcome::Landed(seq),
-                        Err(Trouble::Rejected(why)) => PostOutcome::Refused(format!("{why:?}")),
-                        Err(trouble) => return Err(trouble),
-                    }
-                }
+                Ok(errand) => match self.run_errand(errand, &post.key).await? {
+                    Some(outcome) => outcome,
+                    // The append that consumed it has said so.
+                    None => continue,
+                },
             };
             let settle = self.host.ports.log.settle(self.session, &post.key, outcome);
             settle.await.map_err(Trouble::Down)?;
         }
         Ok(())
+    }
+
+    /// What came of a posted input, unless its append tells.
+    async fn run_errand(
+        &mut self,
+        errand: Errand,
+        posted_as: &str,
+    ) -> Result<Option<PostOutcome>, Trouble> {
+        let Errand { mut inputs, key, from_peer } = errand;
+        if let Some(Input::Create(create)) = inputs.first_mut() {
+            create.epoch = self.host.epoch_of(self.session);
+        }
+        let append_key = key.clone().unwrap_or_else(|| posted_as.to_owned());
+        let taken = self.take(inputs, Some(append_key), vec![posted_as.to_owned()]).await;
+        if matches!(&taken, Ok(fed) if !fed.events.is_empty()) {
+            return Ok(None);
+        }
+        if !self.host.has_lease() {
+            return Err(Trouble::Down(lapsed()));
+        }
+        let reply = match taken {
+            Ok(fed) if from_peer => Reply::Nothing { seq: fed.seq },
+            Ok(fed) => return Ok(Some(PostOutcome::Landed(fed.seq))),
+            // With the poster's own key it may have been taken in another errand, or by its own neighbour.
+            Err(Trouble::Seen(seq)) => match key {
+                Some(_) => Reply::No(FeedError::Seen(seq)),
+                None => return Ok(Some(PostOutcome::Landed(seq))),
+            },
+            Err(Trouble::Rejected(why)) if !from_peer => {
+                return Ok(Some(PostOutcome::Refused(format!("{why:?}"))));
+            }
+            Err(Trouble::Rejected(why)) => {
+                let seen = match &key {
+                    Some(key) => self.host.ports.log.seen(self.session, key).await,
+                    None => Ok(None),
+                };
+                Reply::No(match seen.map_err(Trouble::Down)? {
+                    Some(seq) => FeedError::Seen(seq),
+                    None => refusal(why),
+                })
+            }
+            Err(trouble) => return Err(trouble),
+        };
+        Ok(Some(PostOutcome::Refused(reply.write())))
     }
 
     /// The fact first, then the contents. Asked again, it finishes what was begun.
@@ -208,6 +282,10 @@ impl Driver {
         let all = transcript.entries.iter().map(|it| &it.item).chain(&transcript.waiting);
         let erased = all.filter(|it| it.body == Body::Erased).map(|it| it.id);
         let gone: BTreeSet<ItemId> = erased.chain(told.copied()).collect();
+        // The chain guards appends, not what is rewritten.
+        if !self.host.has_lease() {
+            return Err(Trouble::Down(lapsed()));
+        }
         let redact =
             move |kind, seq, body: &[u8]| erase::redact(kind == RowKind::Frame, seq, body, &gone);
         self.host.ports.log.erase(self.session, Box::new(redact)).await.map_err(Trouble::Down)?;
@@ -224,7 +302,7 @@ impl Driver {
             };
             let deleted = self.delete().await;
             let is_done = deleted.is_ok();
-            reply.send(deleted).ok();
+            reply.send(deleted.map_err(|down| Nay::No(down.into()))).ok();
             if is_done {
                 others.into_iter().for_each(|it| drop(self.slot.mail.send(it)));
                 return true;
@@ -235,6 +313,9 @@ impl Driver {
     }
 
     async fn delete(&mut self) -> Result<(), Down> {
+        if !self.host.has_lease() {
+            return Err(lapsed());
+        }
         self.running.clear();
         self.host.ports.log.delete(self.session).await?;
         self.host.hub.tell(self.session, 0, || News::Deleted);
@@ -269,10 +350,9 @@ fn shrug<T>(done: Result<T, Trouble>) -> Result<(), Leave> {
     }
 }
 
-/// One input, or several that belong together.
-fn read_post(body: &[u8]) -> serde_json::Result<Vec<Input>> {
-    match body.first() {
-        Some(b'[') => serde_json::from_slice(body),
-        _ => Ok(vec![serde_json::from_slice(body)?]),
+fn refusal(why: Rejection) -> FeedError {
+    match why {
+        Rejection::NotCreated => FeedError::NotFound,
+        why => FeedError::Rejected(why),
     }
 }

@@ -78,6 +78,10 @@ impl Driver {
         self.letters.retain(|attempt, _| live.attempt(*attempt).is_some());
         self.shown.retain(|attempt, _| live.attempt(*attempt).is_some());
         let holds_back = self.is_holding_back();
+        if !self.host.has_lease() {
+            // When it is back, the host says so.
+            return Ok(());
+        }
         for effect in wanted {
             if self.running.contains_key(&effect) {
                 continue;
@@ -137,8 +141,8 @@ impl Driver {
     }
 
     fn start_tool(&mut self, call: CallId) -> Result<(), Leave> {
-        let tools = Arc::clone(&self.host.ports.tools);
-        let Some(work) = ToolWork::new(self.session, &self.state, call, tools) else {
+        let host = Arc::clone(&self.host);
+        let Some(work) = ToolWork::new(self.session, &self.state, call, host) else {
             return Err(Leave::Park(format!("call {call} is to be run, but is not ours to run")));
         };
         let (broken, to_the_end) = (work.broken(), work.to_the_end());

@@ -59,6 +59,7 @@ impl ModelWork {
         let prepared = self.letter.prepared.clone().map_err(theirs)?;
         let gate = self.host.gate(&self.letter.offer.id);
         let permit = permit(gate).await;
+        self.host.lease_held().await;
         let asked_at = self.host.ports.clock.now();
         let stream = self.letter.model.send(&self.letter.offer, prepared).await.map_err(theirs)?;
         let talk = Talk {

@@ -8,13 +8,14 @@ use everstate_kernel::item::{Outcome, Part};
 use everstate_kernel::state::Session;
 use everstate_kernel::tool::{Runs, Safety};
 
-use crate::ports::{ToolRun, Tools};
+use crate::host::Inner;
+use crate::ports::ToolRun;
 
 #[derive(Debug)]
 pub(crate) struct ToolWork {
     call: CallId,
     run: ToolRun,
-    tools: Arc<dyn Tools>,
+    host: Arc<Inner>,
 }
 
 impl ToolWork {
@@ -23,7 +24,7 @@ impl ToolWork {
         session: SessionId,
         state: &Session,
         call: CallId,
-        tools: Arc<dyn Tools>,
+        host: Arc<Inner>,
     ) -> Option<ToolWork> {
         let about = state.about.as_ref()?;
         let open = state.live.calls.get(&call)?;
@@ -35,7 +36,7 @@ impl ToolWork {
             server: server.clone(),
             arguments: open.arguments.clone(),
         };
-        Some(ToolWork { call, run, tools })
+        Some(ToolWork { call, run, host })
     }
 
     /// Stopping it in the middle would only hide what it did.
@@ -55,7 +56,9 @@ impl ToolWork {
     }
 
     pub(crate) async fn run(self) -> Input {
-        let back = self.tools.run(self.run).await;
+        // Without a lease another node may be running it by now; whoever finds that out ends this task.
+        self.host.lease_held().await;
+        let back = self.host.ports.tools.run(self.run).await;
         Input::Returned { call: self.call, outcome: back.outcome, output: back.output }
     }
 }

@@ -360,8 +360,8 @@ impl Stored {
         }
         let last = rows.rows.last().map_or(0, |it| it.seq);
         if row.seq != last + 1 || row.prev != rows.hash {
-            // Fenced by an older owner, a newer one may try again.
-            if rows.newest_writer > host {
+            // Whoever was fenced may adopt the session again.
+            if rows.newest_writer != host {
                 self.fenced.entry((host, row.session)).or_insert(now);
             }
             return Err(AppendError::Fenced);
@@ -378,7 +378,8 @@ impl Stored {
         if row.projection.is_some() {
             rows.projection = row.projection;
         }
-        rows.newest_writer = rows.newest_writer.max(host);
+        rows.newest_writer = host;
+        self.fenced.remove(&(host, row.session));
         let (seq, hash) = (row.seq, rows.hash);
         rows.rows.push(Row {
             seq,

@@ -8,9 +8,12 @@ mod clock;
 mod ledger;
 mod log;
 mod world;
+mod gate;
+mod nodes;
 
 mod feeding;
 mod tailing;
 mod surviving;
 mod keeping;
 mod sim;
+mod clustering;

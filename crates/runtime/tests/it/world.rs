@@ -59,14 +59,17 @@ impl World {
 
     /// A host that has not started.
     pub(crate) fn host(&self, no: u32, settings: HostSettings) -> Arc<Host> {
-        let ports = Ports {
+        Host::new(self.ports(no), self.market(no), settings)
+    }
+
+    pub(crate) fn ports(&self, no: u32) -> Ports {
+        Ports {
             log: self.disk.of(no),
             registry: self.disk.of(no),
             tools: Arc::new(HostOutside { outside: self.outside.clone(), host: no }),
             clock: Arc::new(self.clock.clone()),
             membership: None,
-        };
-        Host::new(ports, self.market(no), settings)
+        }
     }
 
     pub(crate) async fn started(&self, no: u32) -> Arc<Host> {
