@@ -12,7 +12,8 @@ const NEXTEST: (u64, u64, u64) = (0, 9, 143);
 const MUTANTS: &str = "27.1.0";
 
 /// Names that `EVERSTATE_TEST_SKIP` may list.
-pub(crate) const SKIPPABLE: &[&str] = &["rustfmt", "clippy", "nextest", "gcc", "python"];
+pub(crate) const SKIPPABLE: &[&str] =
+    &["rustfmt", "clippy", "nextest", "gcc", "python", "postgres"];
 
 /// What the tests may go without, by wish of whoever runs them.
 #[derive(Debug)]
@@ -69,6 +70,11 @@ pub(crate) fn install(skips: &Skips) -> Result<Tools, String> {
     {
         missing.push(why);
     }
+    if !skips.has("postgres")
+        && let Err(why) = postgres()
+    {
+        missing.push(why);
+    }
     if !skips.has("nextest") {
         match nextest() {
             Ok(bin) => tools.bin = bin,
@@ -115,6 +121,69 @@ fn gcc() -> Result<(), String> {
                   Install it with: apt-get install gcc libc6-dev (or your system's compiler package)"
             .to_owned()),
     }
+}
+
+/// PostgreSQL and PgBouncer, which the tests start themselves, each with a database of its own.
+fn postgres() -> Result<(), String> {
+    let missing = || {
+        let mut missing = Vec::new();
+        if !postgres_is_there() {
+            missing.push("postgresql-15");
+        }
+        let sbin = PathBuf::from("/usr/sbin/pgbouncer");
+        let bouncer = shell::quiet(shell::command("pgbouncer").arg("--version"));
+        if !sbin.exists() && !matches!(bouncer, Ok((true, _))) {
+            missing.push("pgbouncer");
+        }
+        missing
+    };
+    let packages = missing();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let is_root =
+        matches!(shell::quiet(shell::command("id").arg("-u")), Ok((true, it)) if it.trim() == "0");
+    let has_apt = matches!(shell::quiet(shell::command("apt-get").arg("--version")), Ok((true, _)));
+    if is_root && has_apt {
+        println!("installing {} (a minute, once)", packages.join(" "));
+        apt_install(&packages)?;
+    }
+    match missing() {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!(
+            "postgres: many nodes share one. Install it with: apt-get install {} (or your system's packages; \
+             EVERSTATE_TEST_POSTGRES_BIN names the folder of its programs if they lie elsewhere)",
+            left.join(" ")
+        )),
+    }
+}
+
+fn postgres_is_there() -> bool {
+    let has = |folder: &Path| folder.join("initdb").exists() && folder.join("postgres").exists();
+    if let Some(named) = std::env::var_os("EVERSTATE_TEST_POSTGRES_BIN") {
+        return has(Path::new(&named));
+    }
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut all = debian.map(|it| it.path().join("bin")).chain(std::env::split_paths(&path));
+    all.any(|it| has(&it))
+}
+
+/// Debian would make a cluster of its own and start it, which nobody here asked for.
+fn apt_install(packages: &[&str]) -> Result<(), String> {
+    let mut install = shell::command("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
+    install.args(["install", "-y", "--no-install-recommends"]).args(packages);
+    let conf = Path::new("/etc/postgresql-common/createcluster.conf");
+    if !conf.exists() && std::fs::create_dir_all("/etc/postgresql-common").is_ok() {
+        shell::write(conf, "create_main_cluster = false\n")?;
+    }
+    if shell::passes(&mut install)? {
+        return Ok(());
+    }
+    // A fresh machine knows no packages yet.
+    shell::passes(shell::command("apt-get").arg("update"))?;
+    shell::passes(&mut install).map(drop)
 }
 
 /// Answers the directory to put in front of the `PATH`, if it is not on it already.

@@ -23,6 +23,8 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use crate::blobs::place::Place;
 use crate::blobs::trouble::told;
 use crate::keys::Keys;
+use crate::postgres::connect::Target;
+use crate::postgres::objects::PgObjects;
 use crate::seal::{DataKey, FAST, compress, decompress, random};
 use crate::shelf::{BlobName, KeyId};
 
@@ -40,6 +42,8 @@ pub(crate) struct Blobs {
     /// For messages.
     place: String,
     is_shared: bool,
+    /// What is long goes there in parts.
+    in_parts: bool,
 }
 
 /// An object that has been lying there for long.
@@ -53,12 +57,13 @@ pub(crate) struct Old {
 impl Blobs {
     pub(crate) fn in_memory() -> Blobs {
         let place = "memory".to_owned();
-        Blobs { objects: Arc::new(InMemory::new()), place, is_shared: false }
+        Blobs { objects: Arc::new(InMemory::new()), place, is_shared: false, in_parts: false }
     }
 
     pub(crate) fn open(place: &Place) -> Result<Blobs, String> {
         let objects = place.open()?;
-        Ok(Blobs { objects, place: place.to_string(), is_shared: place.is_shared() })
+        let is_shared = place.is_shared();
+        Ok(Blobs { objects, place: place.to_string(), is_shared, in_parts: is_shared })
     }
 
     pub(crate) fn place(&self) -> &str {
@@ -68,6 +73,12 @@ impl Blobs {
     /// Several nodes may use it.
     pub(crate) fn is_shared(&self) -> bool {
         self.is_shared
+    }
+
+    /// In the database that keeps the log.
+    pub(crate) fn in_database(target: &Arc<Target>) -> Blobs {
+        let (objects, place) = (Arc::new(PgObjects::new(target)), format!("the {target}"));
+        Blobs { objects, place, is_shared: true, in_parts: false }
     }
 
     pub(crate) async fn put(
@@ -91,7 +102,7 @@ impl Blobs {
     }
 
     async fn upload(&self, path: &Path, sealed: Bytes) -> object_store::Result<()> {
-        if !self.is_shared || sealed.len() <= PART {
+        if !self.in_parts || sealed.len() <= PART {
             return self.objects.put(path, sealed.into()).await.map(drop);
         }
         let mut upload = self.objects.put_multipart(path).await?;

@@ -11,24 +11,47 @@ use crate::blobs::still_fresh;
 use crate::log::{Opened, SealedLog, blob_name, inbox_place};
 use crate::seal::{Content, DataKey};
 use crate::segment::{self, Packed};
-use crate::shelf::{BlobName, Change, Kept, Rewrite, SealedSegment};
+use crate::shelf::{BlobName, Change, Kept, Rewrite, SealedSegment, Wrote};
 
 /// How many rows are read at once.
 const PAGE: usize = 1_000;
+/// How often an erasure begins anew because another node wrote meanwhile.
+const TRIES: usize = 20;
 
 /// One change on the shelf: a crash leaves all as it was, or all of it erased. The old keys are remembered as doomed
 /// in the same change, so that their destruction is not forgotten either.
 pub(crate) async fn erase(log: &SealedLog, session: SessionId, redact: Redact) -> Result<(), Down> {
-    let hold = log.stripes.alone(session).await;
+    for _ in 0..TRIES {
+        let hold = log.stripes.alone(session).await;
+        let Some(rewrite) = rewritten(log, session, &redact).await? else { return Ok(()) };
+        log.forget(session);
+        // Who rewrites alone here may still have a neighbour elsewhere: then all is read anew.
+        if log.shelf.write(Change::Rewrite(Box::new(rewrite)), Some(Box::new(hold))).await?
+            != Wrote::Stale
+        {
+            return Ok(());
+        }
+    }
+    Err(Down(format!("{session} could not be erased: it changed all the time; try again")))
+}
+
+async fn rewritten(
+    log: &SealedLog,
+    session: SessionId,
+    redact: &Redact,
+) -> Result<Option<Rewrite>, Down> {
     let began = Instant::now();
+    let was = log.shelf.data_key(session).await?;
     let kept = everything(log, session).await?;
     if kept.rows.is_empty() && kept.segments.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let key = log.keys.take().await?;
     log.keys.remember(&key);
     let mut rewrite = Rewrite {
         session,
+        was,
+        packed: kept.segments.iter().map(|it| it.to).collect(),
         data_key: key.id,
         rows: Vec::new(),
         segments: Vec::new(),
@@ -38,7 +61,7 @@ pub(crate) async fn erase(log: &SealedLog, session: SessionId, redact: Redact) -
     for sealed in &kept.segments {
         let mut packed = Vec::new();
         for opened in log.open_segment(session, sealed).await? {
-            packed.push(redacted(log, session, &key, opened, &redact, &mut rewrite.blobs).await?);
+            packed.push(redacted(log, session, &key, opened, redact, &mut rewrite.blobs).await?);
         }
         let prev = first_prev(&packed, sealed);
         for piece in segment::pack(session, (sealed.from, sealed.to), prev, &packed) {
@@ -48,7 +71,7 @@ pub(crate) async fn erase(log: &SealedLog, session: SessionId, redact: Redact) -
     }
     for sealed in kept.rows {
         let opened = log.open_row(session, sealed).await?;
-        let row = redacted(log, session, &key, opened, &redact, &mut rewrite.blobs).await?;
+        let row = redacted(log, session, &key, opened, redact, &mut rewrite.blobs).await?;
         let text = row.content.text();
         rewrite.rows.push((row.header.seq, key.seal(&row.header.hash(session), &text)));
     }
@@ -60,8 +83,7 @@ pub(crate) async fn erase(log: &SealedLog, session: SessionId, redact: Redact) -
         rewrite.inbox.push((posted.key.clone(), key.seal(&place, &body.ok_or_else(damaged)?)));
     }
     still_fresh(began)?;
-    log.forget(session);
-    log.done(Change::Rewrite(Box::new(rewrite)), Some(Box::new(hold))).await
+    Ok(Some(rewrite))
 }
 
 /// What is left of a row. Its header stays: the chain does not know that something is gone, the row does.

@@ -15,7 +15,7 @@ use crate::blobs::GRACE;
 use crate::blobs::claim::{claim, is_my_turn};
 use crate::keys::blocking;
 use crate::log::SealedLog;
-use crate::shelf::{Change, Now};
+use crate::shelf::{Change, Now, Standing};
 
 /// What was erased is gone for good within the hour, also if it has to be tried again.
 const EVERY_MS: Millis = 20 * 60 * 1_000;
@@ -42,6 +42,10 @@ pub struct Facts {
     /// Where big bodies are, and why that place does not work, if it does not.
     pub blobs: String,
     pub blobs_down: Option<String>,
+    /// The database server and its version, if there is one.
+    pub server: Option<String>,
+    /// What that server's settings mean for an acknowledged write, in sentences.
+    pub promise: Vec<String>,
 }
 
 /// Does what has to be done now and then, until the store is dropped.
@@ -63,6 +67,8 @@ impl Upkeep {
     /// All of it, one after the other, whatever becomes of the others. Safe at any time; what fails is done the next
     /// time.
     pub async fn run(&self) -> Result<(), Down> {
+        // Another node may have destroyed what is remembered here.
+        self.log.forget_keys();
         let destroyed = self.flush_erasures().await;
         let expired = self.log.done(Change::RemoveExpired { now: (self.now)() }, None).await;
         let collected = self.collect_in_turn().await;
@@ -133,11 +139,12 @@ impl Upkeep {
             Some(path) => Some(blocking(move || measure_flush(&path)).await?),
             None => None,
         };
-        let (schema, bytes) = self.log.shelf.size();
+        let Standing { schema, bytes, server, promise } = self.log.shelf.standing().await?;
         let keys = self.log.keys.describe();
         let blobs = self.log.blobs.place().to_owned();
         let blobs_down = self.log.blobs.probe().await.err().map(|it| it.0);
-        Ok(Facts { path: self.path.clone(), schema, bytes, flush, keys, blobs, blobs_down })
+        let path = self.path.clone();
+        Ok(Facts { path, schema, bytes, flush, keys, blobs, blobs_down, server, promise })
     }
 }
 

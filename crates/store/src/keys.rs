@@ -5,14 +5,28 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use async_trait::async_trait;
 use everstate_runtime::ports::Down;
 
-use crate::keys::file::KeyFile;
 use crate::seal::{DataKey, random};
 use crate::shelf::KeyId;
 
 pub(crate) mod file;
+pub(crate) mod table;
 pub mod source;
+
+/// Where data keys outlive the process, each wrapped by one key, and that by the master key.
+#[async_trait]
+pub(crate) trait KeyStore: Send + Sync {
+    /// Where it is and what opens it, in words.
+    fn describe(&self) -> &str;
+    /// What the data keys are wrapped by. The same for all who share the store.
+    fn wrapping(&self) -> &DataKey;
+    /// Durable when it returns. One flush for all of them.
+    async fn add(&self, secrets: &[[u8; 32]]) -> Result<Vec<KeyId>, Down>;
+    async fn find(&self, id: KeyId) -> Result<Option<[u8; 32]>, Down>;
+    async fn remove(&self, ids: &[KeyId]) -> Result<(), Down>;
+}
 
 /// How many keys one flush makes.
 const BATCH: usize = 256;
@@ -24,7 +38,9 @@ const OPENED_MAX: usize = 8_192;
 /// Hands out keys that are already on disk, and opens those that were handed out before.
 pub(crate) struct Keys {
     /// `None`: keys live in memory only.
-    file: Option<Arc<KeyFile>>,
+    store: Option<Arc<dyn KeyStore>>,
+    /// Drawn for this process, where there is no store to share.
+    own: DataKey,
     state: Mutex<State>,
     minting: tokio::sync::Mutex<()>,
 }
@@ -39,15 +55,21 @@ struct State {
 
 impl Keys {
     pub(crate) fn in_memory() -> Keys {
-        Keys { file: None, state: Mutex::default(), minting: tokio::sync::Mutex::default() }
+        let (state, minting) = (Mutex::default(), tokio::sync::Mutex::default());
+        Keys { store: None, own: DataKey::new(0, random()), state, minting }
     }
 
     /// Makes the first batch, so that no session has to wait for one.
-    pub(crate) fn in_file(file: KeyFile) -> Result<Keys, Down> {
-        let fresh = mint(&file)?;
-        let keys = Keys { file: Some(Arc::new(file)), ..Keys::in_memory() };
+    pub(crate) async fn in_store(store: Arc<dyn KeyStore>) -> Result<Keys, Down> {
+        let fresh = mint(&*store).await?;
+        let keys = Keys { store: Some(store), ..Keys::in_memory() };
         keys.state().fresh.extend(fresh);
         Ok(keys)
+    }
+
+    /// A secret for something else, by its label. All who share the key store get the same.
+    pub(crate) fn secret(&self, label: &str) -> [u8; 32] {
+        self.store.as_ref().map_or(&self.own, |it| it.wrapping()).derive(label)
     }
 
     /// A key that nothing is sealed under yet, and that is on disk.
@@ -55,7 +77,7 @@ impl Keys {
         loop {
             let (taken, left) = {
                 let mut state = self.state();
-                if self.file.is_none() {
+                if self.store.is_none() {
                     state.last += 1;
                     let key = Arc::new(DataKey::new(state.last, random()));
                     state.opened.insert(key.id, Arc::clone(&key));
@@ -86,8 +108,8 @@ impl Keys {
         if let Some(key) = self.state().opened.get(&id) {
             return Ok(Some(Arc::clone(key)));
         }
-        let Some(file) = self.file.clone() else { return Ok(None) };
-        let Some(secret) = blocking(move || file.find(id)).await? else { return Ok(None) };
+        let Some(store) = &self.store else { return Ok(None) };
+        let Some(secret) = store.find(id).await? else { return Ok(None) };
         let key = Arc::new(DataKey::new(id, secret));
         self.remember(&key);
         Ok(Some(key))
@@ -95,7 +117,7 @@ impl Keys {
 
     pub(crate) fn remember(&self, key: &Arc<DataKey>) {
         let mut state = self.state();
-        if self.file.is_some() && state.opened.len() >= OPENED_MAX {
+        if self.store.is_some() && state.opened.len() >= OPENED_MAX {
             let some: Vec<KeyId> = state.opened.keys().take(OPENED_MAX / 8).copied().collect();
             some.iter().for_each(|id| drop(state.opened.remove(id)));
         }
@@ -108,8 +130,17 @@ impl Keys {
             let mut state = self.state();
             ids.iter().for_each(|id| drop(state.opened.remove(id)));
         }
-        let Some(file) = self.file.clone() else { return Ok(()) };
-        blocking(move || file.remove(&ids)).await
+        match &self.store {
+            Some(store) => store.remove(&ids).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Drops what is kept open, where it can be opened again.
+    pub(crate) fn forget(&self) {
+        if self.store.is_some() {
+            self.state().opened.clear();
+        }
     }
 
     /// Keys that were minted ahead and not needed leave the file. For a clean end.
@@ -119,8 +150,8 @@ impl Keys {
     }
 
     pub(crate) fn describe(&self) -> String {
-        match &self.file {
-            Some(file) => file.describe().to_owned(),
+        match &self.store {
+            Some(store) => store.describe().to_owned(),
             None => "in memory only".to_owned(),
         }
     }
@@ -130,8 +161,8 @@ impl Keys {
         if self.state().fresh.len() > enough {
             return Ok(());
         }
-        let Some(file) = self.file.clone() else { return Ok(()) };
-        let fresh = blocking(move || mint(&file)).await?;
+        let Some(store) = &self.store else { return Ok(()) };
+        let fresh = mint(&**store).await?;
         self.state().fresh.extend(fresh);
         Ok(())
     }
@@ -141,10 +172,27 @@ impl Keys {
     }
 }
 
-fn mint(file: &KeyFile) -> Result<Vec<Arc<DataKey>>, Down> {
+async fn mint(store: &dyn KeyStore) -> Result<Vec<Arc<DataKey>>, Down> {
     let secrets: Vec<[u8; 32]> = (0..BATCH).map(|_| random()).collect();
-    let ids = file.add(&secrets)?;
+    let ids = store.add(&secrets).await?;
     Ok(ids.into_iter().zip(secrets).map(|(id, it)| Arc::new(DataKey::new(id, it))).collect())
+}
+
+/// Names for new keys, and the keys as they are stored.
+fn wrap_all(wrapping: &DataKey, secrets: &[[u8; 32]]) -> Vec<(KeyId, Vec<u8>)> {
+    let wrap = |secret: &[u8; 32]| {
+        // Drawn, not counted: after a key store was brought back from a backup, a new key must not have the name of
+        // one that came later and was lost.
+        let id = KeyId::from_be_bytes(random()) & KeyId::MAX;
+        (id, wrapping.seal(&id.to_be_bytes(), secret))
+    };
+    secrets.iter().map(wrap).collect()
+}
+
+fn unwrap_one(wrapping: &DataKey, id: KeyId, wrapped: &[u8]) -> Result<[u8; 32], Down> {
+    let opened = wrapping.open(&id.to_be_bytes(), wrapped);
+    let secret = opened.and_then(|it| it.try_into().ok());
+    secret.ok_or_else(|| Down(format!("data key {id} is damaged")))
 }
 
 /// Runs what waits for a disk where waiting harms nobody.

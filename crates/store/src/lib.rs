@@ -21,5 +21,6 @@ mod stripes;
 pub mod keys;
 mod memory;
 mod sqlite;
+mod postgres;
 mod lock;
 pub mod facts;

@@ -11,8 +11,8 @@ use everstate_kernel::event::VERSION;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{
-    AppendError, Down, Head, Landed, ListKey, Listed, Log, NewRow, PostOutcome, Posted, Redact,
-    Row, Verdict,
+    AppendError, Down, Head, Landed, ListKey, Listed, Log, NewRow, PostOutcome, Posted, Projection,
+    Redact, Row, RowKind, Verdict,
 };
 
 use crate::archive::Pending;
@@ -30,6 +30,9 @@ use crate::stripes::Stripes;
 const BLOB_MIN: usize = 64 * 1024;
 /// Of how many sessions the data key is kept at hand.
 const AT_HAND_MAX: usize = 8_192;
+
+/// How often a write is sealed anew because another node gave its session another key.
+const REKEYED_MAX: usize = 20;
 
 pub(crate) struct SealedLog {
     pub(crate) shelf: Arc<dyn Shelf>,
@@ -101,6 +104,12 @@ impl SealedLog {
 
     pub(crate) fn forget(&self, session: SessionId) {
         self.at_hand().remove(&session);
+    }
+
+    /// Opened keys are looked up anew after this: what was destroyed meanwhile stays so.
+    pub(crate) fn forget_keys(&self) {
+        self.at_hand().clear();
+        self.keys.forget();
     }
 
     fn at_hand(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<DataKey>>> {
@@ -198,6 +207,10 @@ pub(crate) fn inbox_place(session: SessionId, key: &str) -> Vec<u8> {
     [b"inbox", &session.0.to_be_bytes()[..], key.as_bytes()].concat()
 }
 
+fn rekeyed(session: SessionId) -> Down {
+    Down(format!("the data key of {session} changed all the time; try again"))
+}
+
 fn snapshot_place(session: SessionId, at: Head) -> Vec<u8> {
     [b"snapshot", &session.0.to_be_bytes()[..], &at.seq.to_be_bytes(), &at.hash].concat()
 }
@@ -206,40 +219,26 @@ fn snapshot_place(session: SessionId, at: Head) -> Vec<u8> {
 impl Log for SealedLog {
     async fn append(&self, row: NewRow) -> Result<Landed, AppendError> {
         let NewRow { session, seq, kind, at, prev, body, key: input, consumed, projection } = row;
-        let hold = self.stripes.shared(session).await;
-        let (key, fresh) = self.key_of(session).await.map_err(AppendError::Down)?;
-        let salt: [u8; 32] = random();
-        let header = Header { seq, kind, version: VERSION, at, prev, mac: mac(&salt, &body) };
-        let began = self.pending.since(session).unwrap_or_else(Instant::now);
-        let blob = self.put_if_big(session, &key, &body).await.map_err(AppendError::Down)?;
-        let kept = if seq == 1 { self.pending.pieces(session) } else { Vec::new() };
-        let text = match &blob {
-            Some(name) => Content::encode(Some(&salt), name, true, &kept),
-            None => Content::encode(Some(&salt), &body, false, &kept),
-        };
-        let body = key.seal(&header.hash(session), &text);
-        let row = SealedRow { header, data_key: key.id, body };
-        let blobs: Vec<BlobName> = blob.into_iter().chain(kept).collect();
-        if !blobs.is_empty() {
-            still_fresh(began).map_err(AppendError::Down)?;
-        }
-        let append = Append { session, row, key: input, consumed, projection, blobs };
-        let wrote = self.shelf.write(Change::Append(Box::new(append)), Some(Box::new(hold))).await;
-        let wrote = wrote.map_err(AppendError::Down)?;
-        if fresh && matches!(wrote, Wrote::Fenced | Wrote::Seen(_)) {
-            self.keys.give_back(key);
-        }
-        match wrote {
-            Wrote::Landed(head) => {
-                if seq == 1 {
-                    self.pending.landed(session);
+        for _ in 0..REKEYED_MAX {
+            let (input, consumed) = (input.clone(), consumed.clone());
+            let row = Unsealed { kind, at, prev, seq, body: &body };
+            let projection = projection.clone();
+            match self.try_append(session, row, input, consumed, projection).await? {
+                Wrote::Landed(head) => {
+                    if seq == 1 {
+                        self.pending.landed(session);
+                    }
+                    return Ok(Landed { head });
                 }
-                Ok(Landed { head })
+                Wrote::Seen(seq) => return Err(AppendError::Seen(seq)),
+                Wrote::Fenced => return Err(AppendError::Fenced),
+                Wrote::Rekeyed => self.forget(session),
+                other => {
+                    return Err(AppendError::Down(Down(format!("an append became {other:?}"))));
+                }
             }
-            Wrote::Seen(seq) => Err(AppendError::Seen(seq)),
-            Wrote::Fenced => Err(AppendError::Fenced),
-            other => Err(AppendError::Down(Down(format!("an append became {other:?}")))),
         }
+        Err(AppendError::Down(rekeyed(session)))
     }
 
     async fn read(&self, session: SessionId, after: Seq, limit: usize) -> Result<Vec<Row>, Down> {
@@ -350,12 +349,18 @@ impl Log for SealedLog {
     }
 
     async fn post(&self, session: SessionId, key: &str, body: Bytes) -> Result<(), Down> {
-        let hold = self.stripes.shared(session).await;
-        let (data_key, _) = self.key_of(session).await?;
-        let body = data_key.seal(&inbox_place(session, key), &body);
-        let key = key.to_owned();
-        let change = Change::Post { session, key, data_key: data_key.id, body };
-        self.done(change, Some(Box::new(hold))).await
+        for _ in 0..REKEYED_MAX {
+            let hold = self.stripes.shared(session).await;
+            let (data_key, _) = self.key_of(session).await?;
+            let body = data_key.seal(&inbox_place(session, key), &body);
+            let (key, data_key) = (key.to_owned(), data_key.id);
+            let change = Change::Post { session, key, data_key, body };
+            if self.shelf.write(change, Some(Box::new(hold))).await? != Wrote::Rekeyed {
+                return Ok(());
+            }
+            self.forget(session);
+        }
+        Err(rekeyed(session))
     }
 
     async fn inbox(&self, session: SessionId) -> Result<Vec<Posted>, Down> {
@@ -388,7 +393,50 @@ impl Log for SealedLog {
     }
 }
 
+/// A row before it is sealed.
+struct Unsealed<'a> {
+    seq: Seq,
+    kind: RowKind,
+    at: Millis,
+    prev: everstate_runtime::ports::Hash,
+    body: &'a [u8],
+}
+
 impl SealedLog {
+    async fn try_append(
+        &self,
+        session: SessionId,
+        Unsealed { seq, kind, at, prev, body }: Unsealed<'_>,
+        input: Option<String>,
+        consumed: Vec<String>,
+        projection: Option<Projection>,
+    ) -> Result<Wrote, AppendError> {
+        let hold = self.stripes.shared(session).await;
+        let (key, fresh) = self.key_of(session).await.map_err(AppendError::Down)?;
+        let salt: [u8; 32] = random();
+        let header = Header { seq, kind, version: VERSION, at, prev, mac: mac(&salt, body) };
+        let began = self.pending.since(session).unwrap_or_else(Instant::now);
+        let blob = self.put_if_big(session, &key, body).await.map_err(AppendError::Down)?;
+        let kept = if seq == 1 { self.pending.pieces(session) } else { Vec::new() };
+        let text = match &blob {
+            Some(name) => Content::encode(Some(&salt), name, true, &kept),
+            None => Content::encode(Some(&salt), body, false, &kept),
+        };
+        let body = key.seal(&header.hash(session), &text);
+        let row = SealedRow { header, data_key: key.id, body };
+        let blobs: Vec<BlobName> = blob.into_iter().chain(kept).collect();
+        if !blobs.is_empty() {
+            still_fresh(began).map_err(AppendError::Down)?;
+        }
+        let append = Append { session, row, key: input, consumed, projection, blobs };
+        let wrote = self.shelf.write(Change::Append(Box::new(append)), Some(Box::new(hold))).await;
+        let wrote = wrote.map_err(AppendError::Down)?;
+        if fresh && matches!(wrote, Wrote::Fenced | Wrote::Seen(_)) {
+            self.keys.give_back(key);
+        }
+        Ok(wrote)
+    }
+
     async fn row(&self, session: SessionId, opened: Opened) -> Result<Row, Down> {
         let body = self.body_of(session, &opened.content).await?.into();
         let Header { seq, kind, version, at, .. } = opened.header;

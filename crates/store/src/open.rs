@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everstate_kernel::ids::Millis;
-use everstate_runtime::ports::{Log, Registry};
+use everstate_runtime::ports::{Down, Log, Registry};
 
 use crate::archive::Archive;
 use crate::blobs::Blobs;
@@ -15,9 +15,12 @@ use crate::facts::Upkeep;
 use crate::keys::Keys;
 use crate::keys::file::KeyFile;
 use crate::keys::source::KeySource;
+use crate::keys::table::KeyTable;
 use crate::lock;
 use crate::log::SealedLog;
 use crate::memory::MemoryShelf;
+use crate::postgres::connect::Line;
+use crate::postgres::{self, PgShelf, start};
 use crate::registry::Documents;
 use crate::shelf::{Now, Shelf};
 use crate::sqlite::{SqliteShelf, migrate};
@@ -29,14 +32,28 @@ pub struct Store {
     pub registry: Arc<dyn Registry>,
     pub upkeep: Arc<Upkeep>,
     pub archive: Arc<Archive>,
+    keys: Arc<Keys>,
+}
+
+impl Store {
+    /// A secret of this installation, by its label: the same on every node that shares the data keys. It is derived
+    /// from the key that wraps them and says nothing about it. A memory store has others in each process.
+    pub fn secret(&self, label: &str) -> [u8; 32] {
+        self.keys.secret(label)
+    }
 }
 
 #[derive(Clone)]
 pub struct Settings {
     /// Where the master key is; `None`: in a file beside the state.
     pub keys: Option<KeySource>,
-    /// Where big bodies live. `None`: in a folder beside the state.
+    /// Where big bodies live. `None`: in a folder beside the state, or in the database.
     pub blobs: Option<Place>,
+    /// The database for the data keys of a PostgreSQL store, if not the same: what is deleted there has to be gone
+    /// from its backups too, so they should be kept for days, not for years.
+    pub keys_url: Option<String>,
+    /// How long a database that is not there is waited for.
+    pub wait: Duration,
     /// Where the process can be reached, for whoever finds the store locked.
     pub address: String,
     pub flush: Flush,
@@ -52,6 +69,8 @@ impl Default for Settings {
         Settings {
             keys: None,
             blobs: None,
+            keys_url: None,
+            wait: Duration::from_secs(30),
             address: String::new(),
             flush: Flush::Always,
             now: Arc::new(now),
@@ -107,25 +126,36 @@ pub enum OpenError {
     Down(String),
 }
 
-/// Opens `memory:` or `sqlite:PATH`. Waits for disks, and perhaps for a key service: not for a hot path.
+/// Opens `memory:`, `sqlite:PATH` or `postgres://...`. Waits for disks, and perhaps for a key service: not for a hot path.
 pub async fn open(url: &str, settings: Settings) -> Result<Store, OpenError> {
     match url.split_once(':') {
         Some(("memory", "")) => open_memory(settings),
         Some(("sqlite", path)) if !path.is_empty() => {
             let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
             let named = settings.blobs.is_some();
-            let opened = tokio::task::spawn_blocking(move || open_sqlite(&path, settings)).await;
-            let store = opened.unwrap_or_else(|err| Err(OpenError::Down(err.to_string())))?;
+            let store = open_sqlite(path, settings).await?;
             // The folder beside a state is of that state alone. What a person names may be anybody's.
             if named {
-                store.upkeep.claim_blobs().await.map_err(|down| OpenError::Blobs(down.0))?;
+                claim_blobs(&store).await?;
+            }
+            Ok(store)
+        }
+        Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+            let named = settings.blobs.is_some();
+            let store = open_postgres(url, settings).await?;
+            if named {
+                claim_blobs(&store).await?;
             }
             Ok(store)
         }
         _ => Err(OpenError::BadUrl(format!(
-            "`{url}` names no store; try `sqlite:PATH` or `memory:`"
+            "`{url}` names no store; try `sqlite:PATH`, `postgres://USER@HOST/DATABASE` or `memory:`"
         ))),
     }
+}
+
+async fn claim_blobs(store: &Store) -> Result<(), OpenError> {
+    store.upkeep.claim_blobs().await.map_err(|down| OpenError::Blobs(down.0))
 }
 
 fn open_memory(settings: Settings) -> Result<Store, OpenError> {
@@ -139,7 +169,50 @@ fn open_memory(settings: Settings) -> Result<Store, OpenError> {
     Ok(assemble(shelf, Keys::in_memory(), Blobs::in_memory(), settings.now, None))
 }
 
-fn open_sqlite(path: &Path, settings: Settings) -> Result<Store, OpenError> {
+async fn open_sqlite(path: PathBuf, settings: Settings) -> Result<Store, OpenError> {
+    let now = Arc::clone(&settings.now);
+    let at = path.clone();
+    let opened = tokio::task::spawn_blocking(move || sqlite_parts(&at, settings)).await;
+    let parts = opened.unwrap_or_else(|err| Err(OpenError::Down(err.to_string())));
+    let (shelf, file, blobs) = parts?;
+    let down = |err: Down| OpenError::Down(format!("cannot open {}: {err}", path.display()));
+    let keys = Keys::in_store(Arc::new(file)).await.map_err(down)?;
+    Ok(assemble(Arc::new(shelf), keys, blobs, now, Some(path)))
+}
+
+async fn open_postgres(url: &str, settings: Settings) -> Result<Store, OpenError> {
+    let Some(source) = settings.keys else {
+        return Err(OpenError::Key(
+            "a store on PostgreSQL has no place of its own for the master key, and all nodes need the same: \
+             name one, such as env:EVERSTATE_MASTER_KEY, file:PATH or command:COMMAND"
+                .to_owned(),
+        ));
+    };
+    let (target, line) = start::reach(url, settings.wait).await?;
+    let (keys_target, keys_line) = match &settings.keys_url {
+        Some(url) => start::reach(url, settings.wait).await?,
+        None => (Arc::clone(&target), Line::new(&target)),
+    };
+    // The keys come first, so that a crash in between leaves no state without them.
+    let schemas = [
+        (&*keys_target, &keys_line, &postgres::migrate::KEYS),
+        (&*target, &line, &postgres::migrate::STATE),
+    ];
+    start::bring_up_to_date(&schemas).await?;
+    let table = KeyTable::open(&keys_target, keys_line, &source).await?;
+    let down = |err: Down| OpenError::Down(format!("cannot open the {keys_target}: {err}"));
+    let keys = Keys::in_store(Arc::new(table)).await.map_err(down)?;
+    let blobs = match &settings.blobs {
+        Some(place) => Blobs::open(place).map_err(OpenError::Blobs)?,
+        None => Blobs::in_database(&target),
+    };
+    Ok(assemble(Arc::new(PgShelf::new(&target)), keys, blobs, settings.now, None))
+}
+
+fn sqlite_parts(
+    path: &Path,
+    settings: Settings,
+) -> Result<(SqliteShelf, KeyFile, Blobs), OpenError> {
     let beside = |name: &str| path.with_file_name(name);
     let down =
         |err: &dyn fmt::Display| OpenError::Down(format!("cannot open {}: {err}", path.display()));
@@ -161,10 +234,9 @@ fn open_sqlite(path: &Path, settings: Settings) -> Result<Store, OpenError> {
     // The keys come first, so that a crash in between leaves no state without them.
     let file = KeyFile::open(&keys, &source, settings.flush)?;
     let shelf = SqliteShelf::open(path, settings.flush, lock)?;
-    let keys = Keys::in_file(file).map_err(|err| down(&err))?;
     let place = settings.blobs.unwrap_or_else(|| Place::folder(path.with_extension("blobs")));
     let blobs = Blobs::open(&place).map_err(OpenError::Blobs)?;
-    Ok(assemble(Arc::new(shelf), keys, blobs, settings.now, Some(path.to_owned())))
+    Ok((shelf, file, blobs))
 }
 
 fn assemble(
@@ -174,11 +246,12 @@ fn assemble(
     now: Now,
     path: Option<PathBuf>,
 ) -> Store {
-    let log = Arc::new(SealedLog::new(Arc::clone(&shelf), Arc::new(keys), blobs));
+    let keys = Arc::new(keys);
+    let log = Arc::new(SealedLog::new(Arc::clone(&shelf), Arc::clone(&keys), blobs));
     let registry = Arc::new(Documents { shelf, now: Arc::clone(&now) });
     let upkeep = Arc::new(Upkeep::new(Arc::clone(&log), now, path));
     let archive = Arc::new(Archive::new(Arc::clone(&log)));
-    Store { log, registry, upkeep, archive }
+    Store { log, registry, upkeep, archive, keys }
 }
 
 impl fmt::Display for OpenError {

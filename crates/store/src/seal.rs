@@ -58,6 +58,11 @@ impl DataKey {
         Some(text)
     }
 
+    /// A secret that says nothing about this one, by its label.
+    pub(crate) fn derive(&self, label: &str) -> [u8; 32] {
+        mac(&self.secret, &[b"everstate secret 1\0", label.as_bytes()].concat())
+    }
+
     /// A name for content that says nothing about it to those without the key, and is another each time.
     pub(crate) fn name(&self, content: &[u8]) -> Hash {
         let mut key = *b"everstate blob name 1\0..........";

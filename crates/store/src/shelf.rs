@@ -77,6 +77,10 @@ pub(crate) struct Append {
 #[derive(Debug)]
 pub(crate) struct Rewrite {
     pub(crate) session: SessionId,
+    /// What it was sealed under when it was read, and where its segments ended. A shelf that others write to as well
+    /// lands nothing if that has changed, or if there is a row or a post more.
+    pub(crate) was: Option<KeyId>,
+    pub(crate) packed: Vec<Seq>,
     pub(crate) data_key: KeyId,
     pub(crate) rows: Vec<(Seq, Vec<u8>)>,
     pub(crate) segments: Vec<SealedSegment>,
@@ -117,6 +121,10 @@ pub(crate) enum Wrote {
     Seen(Seq),
     Revision(u64),
     Conflict(Option<Document>),
+    /// Nothing was written: the session is sealed under another key than this came with.
+    Rekeyed,
+    /// Nothing was written: the session is not any more as it was read.
+    Stale,
 }
 
 /// Rows of a session in order: what is packed first, then what is not.
@@ -187,8 +195,19 @@ pub(crate) trait Shelf: Send + Sync + fmt::Debug {
 
     /// Leaves no deleted byte behind in any file, and gives free space back.
     async fn scrub(&self) -> Result<(), Down>;
-    /// The schema's version and the bytes on disk.
-    fn size(&self) -> (u32, u64);
+    async fn standing(&self) -> Result<Standing, Down>;
+}
+
+/// What can be said about a shelf.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) schema: u32,
+    /// On disk.
+    pub(crate) bytes: u64,
+    /// Which server keeps it, if one does.
+    pub(crate) server: Option<String>,
+    /// What that server's settings mean for an acknowledged write, in sentences.
+    pub(crate) promise: Vec<String>,
 }
 
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::open::{Flush, OpenError};
 use crate::row::{Header, SealedRow, kind_of};
 use crate::shelf::{
     BlobName, Change, DocumentPage, Hold, Kept, KeyId, SEGMENTS_MAX, SealedPost, SealedSegment,
-    SealedSnapshot, Shelf, Wrote,
+    SealedSnapshot, Shelf, Standing, Wrote,
 };
 use crate::sqlite::checkpoint::Checkpoint;
 use crate::sqlite::readers::Readers;
@@ -371,9 +371,10 @@ impl Shelf for SqliteShelf {
         crate::keys::blocking(move || checkpoint.scrub()).await
     }
 
-    fn size(&self) -> (u32, u64) {
+    async fn standing(&self) -> Result<Standing, Down> {
         let wal = format!("{}-wal", self.path.display());
         let bytes = |path: &Path| fs::metadata(path).map_or(0, |it| it.len());
-        (migrate::STATE.version(), bytes(&self.path) + bytes(Path::new(&wal)))
+        let bytes = bytes(&self.path) + bytes(Path::new(&wal));
+        Ok(Standing { schema: migrate::STATE.version(), bytes, ..Standing::default() })
     }
 }

@@ -25,6 +25,8 @@ const PURE_MAY_USE: &[&str] = &["serde", "serde_json", "memchr"];
 /// Outside crates that belong to certain rooms: SQL, HTTP and command lines do not wander.
 const AT_HOME: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
+    ("tokio-postgres", &["store"]),
+    ("tokio-postgres-rustls", &["store"]),
     ("object_store", &["store"]),
     ("axum", &["server"]),
     ("hyper-util", &["server"]),
@@ -56,6 +58,9 @@ pub(super) fn check(tree: &Tree, problems: &mut Vec<Problem>) {
             Some(room) if !room.contains('/') => check_room(file, room, problems),
             _ => {}
         }
+        if file.path == TEST_POSTGRES {
+            check_test_postgres(file, problems);
+        }
         if file.path == "xtask/Cargo.toml" {
             for dependency in manifest::dependencies(&file.text) {
                 let says = format!(
@@ -68,6 +73,24 @@ pub(super) fn check(tree: &Tree, problems: &mut Vec<Problem>) {
     }
     if let Some(lock) = tree.file("Cargo.lock") {
         check_lock(lock, problems);
+    }
+}
+
+/// The PostgreSQL of the tests. No room may build it in: that is an arrow like any other. Its tests wait for it.
+const TEST_POSTGRES: &str = "tests/postgres/Cargo.toml";
+
+fn check_test_postgres(file: &File, problems: &mut Vec<Problem>) {
+    if !manifest::takes_lints(&file.text) {
+        let says = "the lints of the house do not hold here; add `[lints]` with `workspace = true`";
+        problems.push(Problem::new(file, 1, says));
+    }
+    for dependency in manifest::dependencies(&file.text) {
+        let says = format!(
+            "the PostgreSQL of the tests depends on `{}`; it knows nothing of ours and needs nothing else: \
+             do it with `std`",
+            dependency.package
+        );
+        problems.push(Problem::new(file, dependency.line, says));
     }
 }
 

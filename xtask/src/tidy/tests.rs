@@ -98,6 +98,7 @@ fn outside_crates_stay_at_home() {
     says(&[("crates/server/Cargo.toml", &sql)], &["`rusqlite` belongs to store"]);
     says(&[("crates/store/Cargo.toml", &sql)], &[]);
     says(&[("xtask/Cargo.toml", &sql)], &["xtask depends on `rusqlite`"]);
+    says(&[("tests/postgres/Cargo.toml", &sql)], &["depends on `rusqlite`"]);
 }
 
 #[test]

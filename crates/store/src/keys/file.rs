@@ -1,20 +1,22 @@
 //! The key store on disk: a small database beside the state, with a life and backups of its own.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use async_trait::async_trait;
 use everstate_runtime::ports::Down;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::keys::source::KeySource;
+use crate::keys::{KeyStore, blocking, unwrap_one, wrap_all};
 use crate::open::{Flush, OpenError};
-use crate::seal::{DataKey, random};
+use crate::seal::DataKey;
 use crate::shelf::KeyId;
 use crate::sqlite::migrate::{self, KEYS};
 use crate::sqlite::statements as sql;
 
 pub(crate) struct KeyFile {
-    db: Mutex<Connection>,
+    db: Arc<Mutex<Connection>>,
     /// Wraps the data keys; itself wrapped by the master key.
     wrapping: DataKey,
     describe: String,
@@ -43,73 +45,70 @@ impl KeyFile {
         let key = match wrapped {
             Some(wrapped) => source.unwrap(&wrapped).map_err(OpenError::Key)?,
             None => {
-                let key = random();
-                let wrapped = source.wrap(&key).map_err(OpenError::Key)?;
-                // A service that cannot open what it wrapped is found out before anything is sealed.
-                if source.unwrap(&wrapped).map_err(OpenError::Key)? != key {
-                    return Err(OpenError::Key(format!(
-                        "the {} does not open what it wrapped",
-                        source.describe()
-                    )));
-                }
+                let (key, wrapped) = source.make().map_err(OpenError::Key)?;
                 db.execute(sql::INSERT_WRAPPING_KEY, [wrapped]).map_err(down)?;
                 key
             }
         };
         let describe = format!("{}; data keys in {}", source.describe(), path.display());
-        Ok(KeyFile { db: Mutex::new(db), wrapping: DataKey::new(0, key), describe })
+        let db = Arc::new(Mutex::new(db));
+        Ok(KeyFile { db, wrapping: DataKey::new(0, key), describe })
     }
+}
 
-    pub(crate) fn describe(&self) -> &str {
+#[async_trait]
+impl KeyStore for KeyFile {
+    fn describe(&self) -> &str {
         &self.describe
     }
 
-    /// One flush for all of them.
-    pub(crate) fn add(&self, secrets: &[[u8; 32]]) -> Result<Vec<KeyId>, Down> {
-        let add = || -> rusqlite::Result<Vec<KeyId>> {
-            let mut db = self.db();
+    fn wrapping(&self) -> &DataKey {
+        &self.wrapping
+    }
+
+    async fn add(&self, secrets: &[[u8; 32]]) -> Result<Vec<KeyId>, Down> {
+        let wrapped = wrap_all(&self.wrapping, secrets);
+        let db = Arc::clone(&self.db);
+        let add = move || -> rusqlite::Result<Vec<KeyId>> {
+            let mut db = locked(&db);
             let tx = db.transaction()?;
-            let mut ids = Vec::with_capacity(secrets.len());
-            for secret in secrets {
-                // Drawn, not counted: after this file was brought back from a backup, a new key must not have the
-                // name of one that came later and was lost.
-                let id = KeyId::from_be_bytes(random()) & KeyId::MAX;
-                let wrapped = self.wrapping.seal(&id.to_be_bytes(), secret);
-                tx.prepare_cached(sql::INSERT_DATA_KEY)?.execute((id, wrapped))?;
-                ids.push(id);
+            for row in &wrapped {
+                tx.prepare_cached(sql::INSERT_DATA_KEY)?.execute((row.0, &row.1))?;
             }
             tx.commit()?;
-            Ok(ids)
+            Ok(wrapped.into_iter().map(|it| it.0).collect())
         };
-        add().map_err(|err| Down(format!("cannot write new data keys: {err}")))
+        let cannot = |err| Down(format!("cannot write new data keys: {err}"));
+        blocking(move || add().map_err(cannot)).await
     }
 
-    pub(crate) fn find(&self, id: KeyId) -> Result<Option<[u8; 32]>, Down> {
-        let found: rusqlite::Result<Option<Vec<u8>>> = {
-            let db = self.db();
-            let find = db.prepare_cached(sql::DATA_KEY);
-            find.and_then(|mut it| it.query_row([id], |row| row.get(0)).optional())
+    async fn find(&self, id: KeyId) -> Result<Option<[u8; 32]>, Down> {
+        let db = Arc::clone(&self.db);
+        let find = move || -> rusqlite::Result<Option<Vec<u8>>> {
+            let db = locked(&db);
+            let mut found = db.prepare_cached(sql::DATA_KEY)?;
+            found.query_row([id], |row| row.get(0)).optional()
         };
-        let found = found.map_err(|err| Down(format!("cannot read data key {id}: {err}")))?;
-        let Some(wrapped) = found else { return Ok(None) };
-        let opened = self.wrapping.open(&id.to_be_bytes(), &wrapped);
-        let secret = opened.and_then(|it| it.try_into().ok());
-        secret.map(Some).ok_or_else(|| Down(format!("data key {id} is damaged")))
+        let cannot = move |err| Down(format!("cannot read data key {id}: {err}"));
+        let found = blocking(move || find().map_err(cannot)).await?;
+        found.map(|it| unwrap_one(&self.wrapping, id, &it)).transpose()
     }
 
-    pub(crate) fn remove(&self, ids: &[KeyId]) -> Result<(), Down> {
-        let remove = || -> rusqlite::Result<()> {
-            let mut db = self.db();
+    async fn remove(&self, ids: &[KeyId]) -> Result<(), Down> {
+        let (db, ids) = (Arc::clone(&self.db), ids.to_vec());
+        let remove = move || -> rusqlite::Result<()> {
+            let mut db = locked(&db);
             let tx = db.transaction()?;
             for id in ids {
                 tx.prepare_cached(sql::DELETE_DATA_KEY)?.execute([id])?;
             }
             tx.commit()
         };
-        remove().map_err(|err| Down(format!("cannot destroy data keys: {err}")))
+        let cannot = |err| Down(format!("cannot destroy data keys: {err}"));
+        blocking(move || remove().map_err(cannot)).await
     }
+}
 
-    fn db(&self) -> MutexGuard<'_, Connection> {
-        self.db.lock().expect("no one panics while holding the key file")
-    }
+fn locked(db: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    db.lock().expect("no one panics while holding the key file")
 }

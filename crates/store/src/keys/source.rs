@@ -55,6 +55,17 @@ impl KeySource {
         }
     }
 
+    /// A key that nothing is wrapped by yet, and itself wrapped.
+    pub(crate) fn make(&self) -> Result<([u8; 32], Vec<u8>), String> {
+        let key = random();
+        let wrapped = self.wrap(&key)?;
+        // A service that cannot open what it wrapped is found out before anything is sealed.
+        match self.unwrap(&wrapped)? == key {
+            true => Ok((key, wrapped)),
+            false => Err(format!("the {} does not open what it wrapped", self.describe())),
+        }
+    }
+
     /// Wraps a key that is used for the first time.
     pub(crate) fn wrap(&self, key: &[u8; 32]) -> Result<Vec<u8>, String> {
         match self {

@@ -240,7 +240,7 @@ fn doom(db: &Connection, session: SessionId) -> rusqlite::Result<()> {
 }
 
 fn rewrite(db: &Connection, rewrite: &Rewrite) -> rusqlite::Result<Wrote> {
-    let Rewrite { session, data_key, rows, segments, inbox, blobs } = rewrite;
+    let Rewrite { session, data_key, rows, segments, inbox, blobs, .. } = rewrite;
     let (bucket, id) = place(*session);
     doom(db, *session)?;
     for (seq, body) in rows {

@@ -48,6 +48,8 @@ async fn after(change: impl Fn(Content) -> Content) -> String {
     let text = changed.text();
     let rewrite = Rewrite {
         session: SESSION,
+        was: None,
+        packed: Vec::new(),
         data_key,
         rows: vec![(2, key.seal(&header.hash(SESSION), &text))],
         segments: Vec::new(),

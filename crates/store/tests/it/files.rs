@@ -92,7 +92,7 @@ async fn a_strange_file_is_refused() {
     let refused = at(folder.path()).await.unwrap_err();
     assert!(matches!(refused, OpenError::Foreign(_)), "{refused}");
     assert_eq!(fs::read(folder.path().join("state.db")).unwrap(), b"a letter to my aunt");
-    for url in ["sqlite:", "postgres://x", "state.db", "memory:x"] {
+    for url in ["sqlite:", "mysql://x", "postgres:x", "state.db", "memory:x"] {
         let refused = open(url, Settings::default()).await.unwrap_err();
         assert!(matches!(refused, OpenError::BadUrl(_)), "{url}: {refused}");
     }

@@ -1,5 +1,6 @@
 //! The list of stores. A store joins the contract by a line here.
 
+use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,15 +10,38 @@ use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_runtime::ports::{
     AppendError, Head, Landed, Listing, Log, NewRow, Projection, Row, RowKind,
 };
+use everstate_store::keys::source::KeySource;
 use everstate_store::open::{Settings, Store, open};
+use everstate_test_postgres::{Bouncer, cluster};
 
-/// A name, and the URL of a new one; the folder is there for those who need one.
-pub(crate) const STORES: &[(&str, Url)] = &[
-    ("memory", |_| "memory:".to_owned()),
-    ("sqlite", |folder| format!("sqlite:{}", folder.join("state.db").display())),
+/// A name, and where a new one is made; the folder is there for those who need one.
+pub(crate) const STORES: &[(&str, Make)] = &[
+    ("memory", |_| Some(Made::at("memory:".to_owned()))),
+    ("sqlite", |folder| Some(Made::at(format!("sqlite:{}", folder.join("state.db").display())))),
+    ("postgres", |_| {
+        let cluster = cluster()?;
+        Some(Made { url: cluster.fresh_database(), _servers: Box::new(cluster) })
+    }),
+    ("postgres behind pgbouncer", |_| {
+        let bouncer = Bouncer::before(&cluster()?);
+        Some(Made { url: bouncer.fresh_database(), _servers: Box::new(bouncer) })
+    }),
 ];
 
-type Url = fn(&Path) -> String;
+/// `None` if it is to be skipped.
+type Make = fn(&Path) -> Option<Made>;
+
+/// The URL of a new store, and what has to run as long as it is used.
+pub(crate) struct Made {
+    url: String,
+    _servers: Box<dyn Any>,
+}
+
+impl Made {
+    fn at(url: String) -> Made {
+        Made { url, _servers: Box::new(()) }
+    }
+}
 
 /// A store, with a clock that is set by hand.
 pub(crate) struct Place {
@@ -35,15 +59,17 @@ impl Place {
 pub(crate) fn on_each(check: impl AsyncFn(&Place)) {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
-    for (name, url) in STORES {
+    for (name, make) in STORES {
         let folder = tempfile::tempdir().unwrap();
+        let Some(made) = make(folder.path()) else { continue };
         runtime.block_on(async {
             let clock = Arc::new(AtomicU64::new(1_000));
             let now = Arc::clone(&clock);
             let now = Arc::new(move || now.load(Ordering::SeqCst));
-            let settings = Settings { now, ..Settings::default() };
-            let store = open(&url(folder.path()), settings).await.unwrap();
+            let keys = Some(KeySource::File(folder.path().join("master.key")));
+            let settings = Settings { now, keys, ..Settings::default() };
             eprintln_name(name);
+            let store = open(&made.url, settings).await.unwrap();
             check(&Place { store, clock }).await;
         });
     }

@@ -1,0 +1,122 @@
+//! The key store in PostgreSQL: a schema of its own, best in a database of its own, since a key that is deleted here
+//! lives on in every backup of the database that it lies in.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use everstate_runtime::ports::Down;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::keys::source::KeySource;
+use crate::keys::{KeyStore, blocking, unwrap_one, wrap_all};
+use crate::open::OpenError;
+use crate::postgres::connect::{Line, Live, Target};
+use crate::postgres::statements as sql;
+use crate::postgres::trouble::{Kind, Trouble};
+use crate::postgres::{STATEMENT, insist};
+use crate::seal::DataKey;
+use crate::shelf::KeyId;
+
+pub(crate) struct KeyTable {
+    line: Line,
+    /// Wraps the data keys; itself wrapped by the master key.
+    wrapping: DataKey,
+    describe: String,
+}
+
+impl KeyTable {
+    /// Of several nodes that open a new one at once, one makes the wrapping key for all.
+    pub(crate) async fn open(
+        target: &Arc<Target>,
+        line: Line,
+        source: &KeySource,
+    ) -> Result<KeyTable, OpenError> {
+        let down =
+            |trouble: Trouble| OpenError::Down(trouble.down(&format!("cannot open {target}")).0);
+        let mut wrapped = wrapping_key(&line).await.map_err(down)?;
+        if wrapped.is_none() {
+            let made = from_source(source, |source| source.make().map(|it| it.1)).await?;
+            let params: [(&(dyn ToSql + Sync), Type); 1] = [(&made, Type::BYTEA)];
+            let params = &params[..];
+            let insert = |live: Arc<Live>| async move {
+                live.run(sql::INSERT_WRAPPING_KEY, params).await?;
+                live.confirmed()
+            };
+            insist(&line, STATEMENT, insert).await.map_err(down)?;
+            wrapped = wrapping_key(&line).await.map_err(down)?;
+        }
+        let gone = || OpenError::Down(format!("the wrapping key in {target} comes and goes"));
+        let wrapped = wrapped.ok_or_else(gone)?;
+        let key = from_source(source, move |source| source.unwrap(&wrapped)).await?;
+        let describe = format!(
+            "{}; data keys in the schema everstate_keys of the {target}",
+            source.describe()
+        );
+        Ok(KeyTable { line, wrapping: DataKey::new(0, key), describe })
+    }
+}
+
+async fn wrapping_key(line: &Line) -> Result<Option<Vec<u8>>, Trouble> {
+    let ask = |live: Arc<Live>| async move { live.rows(sql::WRAPPING_KEY, &[]).await };
+    let rows = line.ask(STATEMENT, ask).await?;
+    let damaged = |err: tokio_postgres::Error| Trouble::new(Kind::Refused, err.to_string());
+    rows.first().map(|row| row.try_get(0).map_err(damaged)).transpose()
+}
+
+/// A key service may take its time.
+async fn from_source<T: Send + 'static>(
+    source: &KeySource,
+    ask: impl FnOnce(&KeySource) -> Result<T, String> + Send + 'static,
+) -> Result<T, OpenError> {
+    let source = source.clone();
+    let asked = blocking(move || ask(&source).map_err(Down)).await;
+    asked.map_err(|down| OpenError::Key(down.0))
+}
+
+#[async_trait]
+impl KeyStore for KeyTable {
+    fn describe(&self) -> &str {
+        &self.describe
+    }
+
+    fn wrapping(&self) -> &DataKey {
+        &self.wrapping
+    }
+
+    async fn add(&self, secrets: &[[u8; 32]]) -> Result<Vec<KeyId>, Down> {
+        let (ids, wrapped): (Vec<KeyId>, Vec<Vec<u8>>) =
+            wrap_all(&self.wrapping, secrets).into_iter().unzip();
+        let params: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&ids, Type::INT8_ARRAY), (&wrapped, Type::BYTEA_ARRAY)];
+        let params = &params[..];
+        let add = |live: Arc<Live>| async move {
+            live.rows(sql::INSERT_DATA_KEYS, params).await?;
+            live.confirmed()
+        };
+        let cannot = |it: Trouble| it.down("cannot write new data keys");
+        insist(&self.line, STATEMENT, add).await.map_err(cannot)?;
+        Ok(ids)
+    }
+
+    async fn find(&self, id: KeyId) -> Result<Option<[u8; 32]>, Down> {
+        let find =
+            |live: Arc<Live>| async move { live.rows(sql::DATA_KEY, &[(&id, Type::INT8)]).await };
+        let cannot = |it: Trouble| it.down(&format!("cannot read data key {id}"));
+        let found = self.line.ask(STATEMENT, find).await.map_err(cannot)?;
+        let Some(row) = found.first() else { return Ok(None) };
+        let damaged = |_| Down(format!("data key {id} is damaged"));
+        let wrapped: Vec<u8> = row.try_get(0).map_err(damaged)?;
+        unwrap_one(&self.wrapping, id, &wrapped).map(Some)
+    }
+
+    async fn remove(&self, ids: &[KeyId]) -> Result<(), Down> {
+        let params: [(&(dyn ToSql + Sync), Type); 1] = [(&ids, Type::INT8_ARRAY)];
+        let params = &params[..];
+        let remove = |live: Arc<Live>| async move {
+            live.run(sql::DELETE_DATA_KEYS, params).await?;
+            live.confirmed()
+        };
+        let cannot = |it: Trouble| it.down("cannot destroy data keys");
+        insist(&self.line, STATEMENT, remove).await.map_err(cannot)
+    }
+}
