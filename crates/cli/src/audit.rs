@@ -43,6 +43,8 @@ struct Chain {
     broken: Option<String>,
     head: u64,
     hash: String,
+    /// The session of ours that it is kept with, of a log from another installation.
+    kept_with: Option<String>,
 }
 
 impl Audit {
@@ -70,18 +72,27 @@ async fn online(desk: &Desk) -> Result<Vec<Chain>, Fault> {
         for session in page["items"].as_array().into_iter().flatten() {
             let id = session["id"].as_str().unwrap_or_default();
             let verdict = client.get(&format!("{SESSIONS}/{id}/verify")).await?;
-            chains.push(Chain {
-                session: id.to_owned(),
-                rows: verdict["rows"].as_u64().unwrap_or_default(),
-                erased: verdict["erased"].as_u64().unwrap_or_default(),
-                broken: verdict["broken"].as_str().map(str::to_owned),
-                head: verdict["head"]["seq"].as_u64().unwrap_or_default(),
-                hash: verdict["head"]["hash"].as_str().unwrap_or_default().to_owned(),
-            });
+            chains.push(Chain::read(&verdict, None));
+            let kept = verdict["origins"].as_array().into_iter().flatten();
+            chains.extend(kept.map(|it| Chain::read(it, Some(id))));
         }
         match page["next"].as_str() {
             Some(next) => before = format!("&before={next}"),
             None => return Ok(chains),
+        }
+    }
+}
+
+impl Chain {
+    fn read(verdict: &Value, kept_with: Option<&str>) -> Chain {
+        Chain {
+            session: verdict["session"].as_str().unwrap_or_default().to_owned(),
+            rows: verdict["rows"].as_u64().unwrap_or_default(),
+            erased: verdict["erased"].as_u64().unwrap_or_default(),
+            broken: verdict["broken"].as_str().map(str::to_owned),
+            head: verdict["head"]["seq"].as_u64().unwrap_or_default(),
+            hash: verdict["head"]["hash"].as_str().unwrap_or_default().to_owned(),
+            kept_with: kept_with.map(str::to_owned),
         }
     }
 }
@@ -95,6 +106,7 @@ impl From<Verified> for Chain {
             broken: it.broken,
             head: it.head,
             hash: it.hash,
+            kept_with: it.kept_with.map(|it| it.to_string()),
         }
     }
 }
@@ -103,6 +115,7 @@ fn tell(desk: &Desk, chains: &[Chain]) -> Done {
     let broken: Vec<&Chain> = chains.iter().filter(|it| it.broken.is_some()).collect();
     let rows: u64 = chains.iter().map(|it| it.rows).sum();
     let erased: u64 = chains.iter().map(|it| it.erased).sum();
+    let n_kept = chains.iter().filter(|it| it.kept_with.is_some()).count();
     if desk.out.is_json {
         let items: Vec<Value> = chains
             .iter()
@@ -113,6 +126,7 @@ fn tell(desk: &Desk, chains: &[Chain]) -> Done {
                     "rows": it.rows,
                     "erased": it.erased,
                     "broken": it.broken,
+                    "kept_with": it.kept_with,
                     "head": { "seq": it.head, "hash": it.hash },
                 })
             })
@@ -126,11 +140,15 @@ fn tell(desk: &Desk, chains: &[Chain]) -> Done {
         let word = if broken.is_empty() { "ok" } else { "BROKEN" };
         desk.out.line(&format!(
             "{word}: {}, {}, {} erased, {} broken",
-            words::count(chains.len() as u64, "session"),
+            words::count((chains.len() - n_kept) as u64, "session"),
             words::count(rows, "row"),
             erased,
             broken.len(),
         ));
+        if n_kept > 0 {
+            let kept = words::count(n_kept as u64, "log");
+            desk.out.line(&format!("of these, {kept} from before a session was imported"));
+        }
     }
     if broken.is_empty() {
         return Ok(());

@@ -1,10 +1,13 @@
 //! Talks to a server over HTTP. What comes back is JSON, or a stream of events; what goes wrong is a [`Fault`].
 
+use std::convert::Infallible;
 use std::fmt::Display;
 
 use bytes::Bytes;
-use reqwest::{Method, Response, StatusCode};
+use futures_util::stream;
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 use crate::fault::{Fault, codes};
 use crate::key::Found;
@@ -68,6 +71,27 @@ impl Client {
         response.bytes().await.map_err(|err| self.lost(&err))
     }
 
+    /// A body that is taken piece by piece.
+    pub(crate) async fn download(&self, path: &str) -> Result<Download, Fault> {
+        let response = self.send(Method::GET, path, None).await?;
+        Ok(Download { client: self.clone(), response })
+    }
+
+    /// Sends a body piece by piece, as it becomes ready.
+    pub(crate) async fn upload(
+        &self,
+        path: &str,
+        pieces: mpsc::Receiver<Bytes>,
+    ) -> Result<Value, Fault> {
+        let pieces = stream::unfold(pieces, |mut it| async {
+            let piece = it.recv().await?;
+            Some((Ok::<_, Infallible>(piece), it))
+        });
+        let request = self.request(Method::POST, path).body(Body::wrap_stream(pieces));
+        let bytes = self.sent(request).await?.bytes().await.map_err(|err| self.lost(&err))?;
+        serde_json::from_slice(&bytes).map_err(|err| self.nonsense(&err))
+    }
+
     async fn answer(
         &self,
         method: Method,
@@ -85,13 +109,22 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response, Fault> {
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
-        if let Some(key) = &self.key {
-            request = request.bearer_auth(&key.text);
-        }
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
+        self.sent(request).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        match &self.key {
+            Some(key) => request.bearer_auth(&key.text),
+            None => request,
+        }
+    }
+
+    async fn sent(&self, request: RequestBuilder) -> Result<Response, Fault> {
         let response = request.send().await.map_err(|err| self.lost(&err))?;
         let status = response.status();
         if status.is_success() {
@@ -118,6 +151,26 @@ impl Client {
     fn nonsense(&self, what: &dyn Display) -> Fault {
         let text = format!("what answers at {} is no Everstate server", self.url);
         Fault::new(&codes::NONSENSE, text).why(what.to_string())
+    }
+}
+
+/// A body on its way.
+#[derive(Debug)]
+pub(crate) struct Download {
+    client: Client,
+    response: Response,
+}
+
+impl Download {
+    /// Empty if the answer does not have it.
+    pub(crate) fn header(&self, name: &str) -> String {
+        let value = self.response.headers().get(name).and_then(|it| it.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    }
+
+    /// `None` at its end. One that is broken off before is an error.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        self.response.chunk().await.map_err(|err| self.client.lost(&err))
     }
 }
 

@@ -1,7 +1,10 @@
 //! Sessions: durable tasks, as they stand and as they went.
 
 mod cancel;
+mod export;
 mod fork;
+mod import;
+mod keygen;
 mod list;
 mod send;
 pub(crate) mod show;
@@ -12,7 +15,7 @@ use clap::{Args, Subcommand};
 use crate::desk::Desk;
 use crate::fault::Done;
 
-/// Sessions: list, show, watch, send, fork, cancel
+/// Sessions: list, show, watch, send, fork, cancel, export, import
 #[derive(Debug, Args)]
 #[command(alias = "sessions")]
 pub(crate) struct Session {
@@ -29,6 +32,9 @@ enum Verb {
     Send(send::Send),
     Fork(fork::Fork),
     Cancel(cancel::Cancel),
+    Export(export::Export),
+    Import(import::Import),
+    Keygen(keygen::Keygen),
 }
 
 impl Session {
@@ -40,6 +46,9 @@ impl Session {
             Verb::Send(it) => it.run(desk).await,
             Verb::Fork(it) => it.run(desk).await,
             Verb::Cancel(it) => it.run(desk).await,
+            Verb::Export(it) => it.run(desk).await,
+            Verb::Import(it) => it.run(desk).await,
+            Verb::Keygen(it) => it.run(desk).await,
         }
     }
 }

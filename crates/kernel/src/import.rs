@@ -6,15 +6,17 @@
 //! Turns, items and calls keep their numbers, and the session that has them is a new one: so the map from old names
 //! to new ones is the list of the sessions that had minted them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::fork::{How, Inheritance, Lineage, copy};
-use crate::ids::{ASIDE, CallId, Millis, Seq, SessionId};
+use crate::ids::{ASIDE, CallId, ItemId, Millis, Seq, SessionId, TurnNo};
 use crate::input::Create;
-use crate::item::{Body, Item, Role};
-use crate::state::{CallState, Session};
+use crate::item::{Body, Item, Outcome, Role, Status};
+use crate::request::illegal;
+use crate::state::{CallState, Entry, Session, Transcript};
 
 /// Where an imported session comes from, as its bundle says. Its chains were checked against their heads; that the
 /// heads are the true ones is known only to whoever compares them with the other installation's.
@@ -81,6 +83,38 @@ pub fn pack(session: &Session) -> Option<Luggage> {
     }
     Some(Luggage { inheritance, renamed, left_behind })
 }
+
+/// Can a session begin with this? What was written by ourselves always can; what somebody else wrote is looked at.
+/// The error says what cannot be, in words.
+pub fn check(inheritance: &Inheritance) -> Result<(), String> {
+    let Inheritance { turn_no, items, open, .. } = inheritance;
+    if *turn_no > TURNS_MAX {
+        return Err(format!("it counts {turn_no} turns"));
+    }
+    let mut names = BTreeSet::new();
+    for item in items {
+        let (turn, idx) = (item.id.turn, item.id.idx);
+        if turn > *turn_no || !names.insert(item.id) {
+            return Err(format!("its item {turn}:{idx} has a name that cannot be its own"));
+        }
+    }
+    if let Some((id, _)) = open.iter().find(|(_, it)| it.state != CallState::WithClient) {
+        return Err(format!("its call {id} is open and is not a client's"));
+    }
+    // With its open calls answered, what it would send has to be what may be sent.
+    let answers = open.iter().map(|(call, _)| {
+        let body = Body::Result { call: *call, outcome: Outcome::Ok, output: Vec::new() };
+        let id = ItemId { turn: TurnNo::MAX, idx: call.n };
+        Item { id, body, status: Status::Completed, provider_id: None, extra: None }
+    });
+    let entry = |item: Item| Entry { item: Arc::new(item), hidden: false };
+    let entries = items.iter().cloned().chain(answers).map(entry).collect();
+    let transcript = Transcript { entries, ..Transcript::default() };
+    illegal(&transcript.sent()).map_or(Ok(()), Err)
+}
+
+/// No session has had more.
+const TURNS_MAX: TurnNo = 1 << 30;
 
 /// Calls that were open and do not go on here.
 fn calls_left(session: &Session) -> Vec<String> {

@@ -12,6 +12,7 @@ use everstate_kernel::input::Input;
 use everstate_kernel::state::{About, Rejection, Session};
 use everstate_runtime::host::{Feed, FeedError, Host};
 use everstate_runtime::ports::{Clock, Log, Registry};
+use everstate_store::archive::Archive;
 use everstate_store::facts::Upkeep;
 use tokio::sync::MutexGuard;
 
@@ -38,6 +39,7 @@ pub(crate) struct App {
     /// For what is not to be stored.
     pub memory: Side,
     pub upkeep: Arc<Upkeep>,
+    pub archive: Arc<Archive>,
     pub(crate) fleeting: Fleeting,
     pub menu: Menu,
     pub stall: Stall,

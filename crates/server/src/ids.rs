@@ -92,19 +92,16 @@ impl Naming {
 
     /// `None`: it is no name of this project, whatever else it may be.
     pub(crate) fn read(&self, project: &str, text: &str) -> Option<Name> {
-        let (kind, digits) =
-            Kind::ALL.iter().find_map(|it| Some((*it, text.strip_prefix(it.prefix())?)))?;
-        if digits.len() > 64 {
-            return None;
-        }
-        let bytes = from_base32(digits)?;
+        let (kind, bytes) = parts(text)?;
         let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECK)?)?;
         verify_slices_are_equal(check, &self.check(project, kind, body)).ok()?;
-        let (session, mut rest) = body.split_at_checked(16)?;
-        let session = SessionId(u128::from_be_bytes(session.try_into().ok()?));
-        let turn = take_varint(&mut rest)?;
-        let n = take_varint(&mut rest)?;
-        rest.is_empty().then_some(Name { kind, session, turn, n })
+        read_body(kind, body)
+    }
+
+    /// What a name of another installation names there. Nothing vouches for it.
+    pub(crate) fn peek(&self, text: &str) -> Option<Name> {
+        let (kind, bytes) = parts(text)?;
+        read_body(kind, bytes.get(..bytes.len().checked_sub(CHECK)?)?)
     }
 
     fn check(&self, project: &str, kind: Kind, body: &[u8]) -> [u8; CHECK] {
@@ -116,6 +113,20 @@ impl Naming {
         let tag = mac.sign();
         tag.as_ref()[..CHECK].try_into().expect("a hash is longer than its check")
     }
+}
+
+fn parts(text: &str) -> Option<(Kind, Vec<u8>)> {
+    let (kind, digits) =
+        Kind::ALL.iter().find_map(|it| Some((*it, text.strip_prefix(it.prefix())?)))?;
+    (digits.len() <= 64).then_some((kind, from_base32(digits)?))
+}
+
+fn read_body(kind: Kind, body: &[u8]) -> Option<Name> {
+    let (session, mut rest) = body.split_at_checked(16)?;
+    let session = SessionId(u128::from_be_bytes(session.try_into().ok()?));
+    let turn = take_varint(&mut rest)?;
+    let n = take_varint(&mut rest)?;
+    rest.is_empty().then_some(Name { kind, session, turn, n })
 }
 
 /// Writes the names of one session.
@@ -145,6 +156,11 @@ impl SessionNames {
     /// Who minted the names of this turn: an ancestor, for what a fork inherited.
     fn minter(&self, turn: TurnNo) -> SessionId {
         self.lineage.iter().find(|it| it.through >= turn).map_or(self.session, |it| it.session)
+    }
+
+    /// A name of any kind.
+    pub(crate) fn of_kind(&self, kind: Kind, turn: TurnNo, n: u32) -> String {
+        self.write(kind, turn, n)
     }
 
     fn write(&self, kind: Kind, turn: TurnNo, n: u32) -> String {

@@ -4,6 +4,7 @@ pub mod config;
 pub mod serve;
 pub mod wiring;
 pub mod offline;
+pub mod bundle;
 mod app;
 mod http;
 mod api;

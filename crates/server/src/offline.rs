@@ -31,6 +31,8 @@ pub struct Verified {
     pub head: Seq,
     /// Hash of the newest header, in hexadecimal.
     pub hash: String,
+    /// The log of another installation, kept with this session, that it was written in before it came here.
+    pub kept_with: Option<SessionId>,
 }
 
 const PAGE: usize = 500;
@@ -40,9 +42,23 @@ pub async fn verify(settings: &Settings, env: Env<'_>) -> Result<Vec<Verified>> 
     let store = open(settings, env).await?;
     let mut verified = Vec::new();
     for (project, ListKey { session, .. }) in sessions(&store).await? {
-        let Verdict { rows, erased, broken, head } = store.log.verify(session).await?;
-        let (head, hash) = (head.seq, hex(&head.hash));
-        verified.push(Verified { session, project, rows, erased, broken, head, hash });
+        let own = store.log.verify(session).await?;
+        let kept = store.archive.verify(session).await?;
+        let kept = kept.into_iter().map(|it| (it.session, it.verdict, Some(session)));
+        for (session, verdict, kept_with) in [(session, own, None)].into_iter().chain(kept) {
+            let Verdict { rows, erased, broken, head } = verdict;
+            let (head, hash, project) = (head.seq, hex(&head.hash), project.clone());
+            verified.push(Verified {
+                session,
+                project,
+                rows,
+                erased,
+                broken,
+                head,
+                hash,
+                kept_with,
+            });
+        }
     }
     Ok(verified)
 }

@@ -101,6 +101,7 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         durable,
         memory,
         upkeep: kept.upkeep.clone(),
+        archive: kept.archive.clone(),
         fleeting: Fleeting::default(),
         menu,
         stall,

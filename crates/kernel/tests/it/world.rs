@@ -554,6 +554,7 @@ impl World {
 /// The session, imported elsewhere.
 pub(crate) fn carried(session: &Session, now: Millis) -> (Session, Append) {
     let luggage = import::pack(session).unwrap();
+    assert_eq!(import::check(&luggage.inheritance), Ok(()), "what we write can be taken in");
     let mut child = Session::default();
     let import = Input::Import(Box::new(imported(session, luggage)));
     let events = child.decide(import, &[], now).unwrap();

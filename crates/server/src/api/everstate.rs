@@ -1,6 +1,7 @@
 //! `/everstate/v1`: sessions as they are, with everything the log knows. The command line uses nothing else.
 
 mod approvals;
+mod bundles;
 mod effects;
 mod events;
 pub(crate) mod explain;
@@ -27,7 +28,10 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/{id}/cancel", post(sessions::cancel))
         .route("/{id}/unpark", post(sessions::unpark))
         .route("/{id}/explain", get(explain::explain))
-        .route("/{id}/verify", get(verify::verify));
+        .route("/{id}/verify", get(verify::verify))
+        .route("/{id}/export", get(bundles::export))
+        .route("/{id}/origin", get(bundles::origin))
+        .route("/import", post(bundles::import));
     Router::new()
         .nest("/everstate/v1/sessions", sessions)
         .route("/everstate/v1/approvals", get(approvals::list).post(approvals::answer))

@@ -104,6 +104,12 @@ codes! {
     // Repeats.
     IDEMPOTENCY_KEY_REUSED: "idempotency_key_reused", 422, INVALID, false, exit 2,
         "This Idempotency-Key was used within 24 hours for another request. A repeat has to be the same, byte for byte.";
+    BUNDLE_DAMAGED: "bundle_damaged", 400, INVALID, false, exit 2,
+        "The bundle is cut, was changed, or says what cannot be true. Nothing of it was kept. Export it again, and compare its sum on the way.";
+    BUNDLE_NEWER: "bundle_newer", 400, INVALID, false, exit 2,
+        "The bundle was written by a later release, and holds what this one does not know. Nothing of it was kept. Use that release or a later one.";
+    BUNDLE_SEALED: "bundle_sealed", 400, INVALID, false, exit 2,
+        "The bundle is sealed to a recipient whose identity was not given. `everstate session import FILE --identity FILE` opens it.";
     EFFECT_MAY_HAVE_HAPPENED: "effect_may_have_happened", 409, INVALID, false, exit 6,
         "The first try of this request was lost after a tool with effects had started. It is not run again by itself: look at `address` first.";
     REPEAT_EXPIRED: "repeat_expired", 409, INVALID, false, exit 6,

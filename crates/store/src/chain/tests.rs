@@ -32,7 +32,7 @@ fn walk(session: SessionId, rows: &[ChainRow]) -> Result<Walk, String> {
 fn a_chain_is_followed_to_its_end_and_no_other_is() {
     let ours = SessionId(7);
     let rows = chain(ours);
-    let whole = walk(ours, &rows).unwrap();
+    let whole = walk(ours, &rows).expect("it is whole");
     assert_eq!((whole.rows, whole.erased, whole.head.seq), (5, 1, 10));
     assert_eq!(whole.head.hash, rows[4].hash(ours));
 
@@ -45,7 +45,7 @@ fn a_chain_is_followed_to_its_end_and_no_other_is() {
     assert!(walk(ours, &swapped).is_err());
     let mut other = rows.clone();
     other[4].body.push(b'!');
-    assert!(walk(ours, &other).unwrap_err().contains("says something else"));
+    assert!(walk(ours, &other).expect_err("it was changed").contains("says something else"));
     let twice: Vec<ChainRow> = [&rows[..], &rows[4..]].concat();
     assert!(walk(ours, &twice).is_err());
 }

@@ -1,6 +1,7 @@
 //! What every store promises, tried through its doors, and what a crash or a power cut may not take away.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod carrying;
 mod stores;
 mod log;
 mod projections;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use everstate_dialects::responses::voice;
-use everstate_kernel::event::Event;
-use everstate_kernel::ids::Seq;
+use everstate_kernel::event::{Append, Event};
+use everstate_kernel::ids::{Seq, SessionId};
 use everstate_kernel::input::{Begin, Caller, Input, NewItem, TurnTerms, WhenBusy};
 use everstate_kernel::item::{Body, Part, Role};
 use everstate_kernel::state::Session;
+use everstate_kernel::tool::Runs;
 use everstate_runtime::host::{Feed, FeedError};
 use everstate_runtime::tail::Told;
 use serde::Deserialize;
@@ -109,6 +110,38 @@ fn told(app: &App, session: &Session, turn: u32, seq: Seq) -> Result<Answer> {
     .into())
 }
 
+/// The terms of the last turn that was begun before the session came here.
+async fn carried_terms(app: &App, session: SessionId) -> Result<Option<TurnTerms>> {
+    for piece in app.archive.pieces(session).await?.into_iter().rev() {
+        for (_, row) in app.archive.piece(session, piece).await?.into_iter().rev() {
+            let append = Append::decode(row.seq, &row.body).ok();
+            let begun = append.into_iter().flat_map(|it| it.events).find_map(|it| match it {
+                Event::TurnStarted { terms, .. } => Some(terms),
+                _ => None,
+            });
+            if begun.is_some() {
+                return Ok(begun);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Tools that a server runs are this server's own, as they are declared here: what another installation allowed them
+/// says nothing.
+fn ours(app: &App, mut terms: TurnTerms) -> TurnTerms {
+    let agent = Arc::make_mut(&mut terms.agent);
+    let tools = std::mem::take(&mut agent.tools);
+    agent.tools = tools
+        .into_iter()
+        .filter_map(|it| match it.runs {
+            Runs::Server(_) => app.menu.all().find(|ours| ours.name == it.name).cloned(),
+            Runs::Client | Runs::Provider { .. } => Some(it),
+        })
+        .collect();
+    terms
+}
+
 /// The terms of the newest turn, of this session or of the one it was forked from.
 async fn last_terms(app: &App, session: &Session) -> Result<TurnTerms> {
     if let Some(turn) = &session.live.turn {
@@ -126,6 +159,10 @@ async fn last_terms(app: &App, session: &Session) -> Result<TurnTerms> {
                 )
                 .attempt("begin with POST /v1/responses")
             };
+            if about.origin.is_some() {
+                let carried = carried_terms(app, about.id).await?;
+                return Ok(ours(app, carried.ok_or_else(nothing)?));
+            }
             let parent = about.lineage.last().ok_or_else(nothing)?;
             let state = app.durable.host.look(parent.session).await.map_err(|_| nothing())?;
             let past = state.transcript.turns.range(..=parent.through).next_back();

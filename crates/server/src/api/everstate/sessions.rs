@@ -174,6 +174,7 @@ pub(super) fn told(app: &App, session: &Session) -> Result<Value> {
         "calls": calls,
         "unknown": doubts,
         "forked_from": about.lineage.last().map(|it| it.session),
+        "imported_from": about.origin.as_ref().map(|it| it.session),
         "last_end": session.transcript.turns.values().last().and_then(|it| it.end.as_ref()).map(end_word),
     }))
 }

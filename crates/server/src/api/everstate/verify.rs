@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use serde_json::json;
+use everstate_kernel::ids::SessionId;
+use everstate_runtime::ports::Verdict;
+use serde_json::{Value, json};
 
 use super::sessions::named;
 use crate::app::App;
@@ -19,13 +21,22 @@ pub(super) async fn verify(
     let session = named(&app, &who, &id).await?;
     let id = App::about(&session)?.id;
     let verdict = app.durable.log.verify(id).await?;
-    Ok(json!({
-        "session": id,
+    let kept = app.archive.verify(id).await?;
+    let mut told = told(id, &verdict);
+    told["ok"] =
+        (verdict.broken.is_none() && kept.iter().all(|it| it.verdict.broken.is_none())).into();
+    // The logs it was written in before it came here.
+    told["origins"] = kept.iter().map(|it| self::told(it.session, &it.verdict)).collect();
+    Ok(told.into())
+}
+
+fn told(session: SessionId, verdict: &Verdict) -> Value {
+    json!({
+        "session": session,
         "ok": verdict.broken.is_none(),
         "rows": verdict.rows,
         "erased": verdict.erased,
         "broken": verdict.broken,
         "head": { "seq": verdict.head.seq, "hash": hex(&verdict.head.hash) },
     })
-    .into())
 }

@@ -194,8 +194,15 @@ async fn base<'a>(app: &'a Arc<App>, who: &Principal, id: &str) -> Result<Base<'
     if delete::is_deleted(app, who, name.session, name.turn).await? {
         return Err(missing());
     }
-    let past = session.transcript.turns.get(&name.turn).ok_or_else(missing)?;
-    let Some(ended) = past.ended else {
+    let (ended, is_last) = match session.transcript.turns.get(&name.turn) {
+        Some(past) => (past.ended, session.live.turn_no == name.turn),
+        // What the session had said when it was carried here ends with its first row.
+        None if carried(&session) == Some(name.turn) => {
+            (Some(1), session.transcript.turns.is_empty())
+        }
+        None => return Err(missing()),
+    };
+    let Some(ended) = ended else {
         return Err(ApiError::new(
             &codes::PREVIOUS_RESPONSE_UNFINISHED,
             format!("Previous response with id '{}' is still in progress.", shown(id)),
@@ -204,12 +211,18 @@ async fn base<'a>(app: &'a Arc<App>, who: &Principal, id: &str) -> Result<Base<'
         .why("a conversation goes on from where it stands, and this does not stand yet")
         .attempt("wait for its end, or cancel it"));
     };
-    if session.live.turn_no == name.turn {
+    if is_last {
         let named = session.about.as_ref().is_some_and(|it| it.named);
         return Ok(Base { now: session.clone(), session, in_place: !named, alone: Some(alone) });
     }
     let earlier = fold(app, name.session, ended).await?;
     Ok(Base { session: Arc::new(earlier), now: session, in_place: false, alone: None })
+}
+
+/// The last turn of an imported session that was begun elsewhere.
+fn carried(session: &Session) -> Option<TurnNo> {
+    let origin = session.about.as_ref()?.origin.as_ref()?;
+    origin.renamed.last().map(|it| it.through)
 }
 
 /// The session as it stood after this row.
