@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // In a test, whatever is not there is a failure.
 
 mod bad_input;
+mod budgets;
 mod claims;
 mod collector;
 mod everstate;
