@@ -9,7 +9,8 @@ use crate::desk::{Desk, Globals};
 use crate::fault::{Done, Fault, codes};
 use crate::out::Out;
 use crate::{
-    approval, audit, config, demo, dev, doctor, effect, explain, run, serve, session, version,
+    approval, audit, budget, config, demo, dev, doctor, effect, explain, run, serve, session,
+    version,
 };
 
 /// Agents whose state is yours, on the models of every cloud.
@@ -50,6 +51,7 @@ commands! {
     session: Session,
     approval: Approval,
     effect: Effect,
+    budget: Budget,
     explain: Explain,
     doctor: Doctor,
     config: Config,

@@ -88,6 +88,15 @@ fn lines(desk: &Desk, attempt: &Value) -> Vec<String> {
         because.push_str(&format!("; it was on {from} before"));
     }
     lines.push(because);
+    if let Some(left) = attempt["project_budget_micros"].as_u64() {
+        let left = words::money(left);
+        lines.push(match attempt["max_output_tokens"].as_u64() {
+            Some(tokens) if attempt["placed"] == true => {
+                format!("the project's budget had {left} for it: capped at {tokens} output tokens")
+            }
+            _ => format!("the project's budget had {left} for it"),
+        });
+    }
     let offers = attempt["offers"].as_array().into_iter().flatten();
     let rows: Vec<Vec<String>> = offers
         .map(|it| {

@@ -23,6 +23,7 @@ mod explain;
 mod doctor;
 mod config;
 mod audit;
+mod budget;
 mod approval;
 mod effect;
 mod version;

@@ -160,7 +160,8 @@ impl Ledger {
         let found = self.registry.get(project, KIND, MONEY).await?;
         let mut slices = match found {
             Some(document) => renew::read(&document)?,
-            None => Slices::begin(pocket.limit.per, now, 0, 0),
+            // Nobody has begun to count.
+            None => self.count(&pocket, None, now).await?.0,
         };
         slices.pass(now);
         Ok(Some(pocket.standing(slices)))

@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod offers;
+pub mod projects;
 pub mod telemetry;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Result, codes};
+use crate::keys::project_name;
 use file::File;
 
 /// What the command line says. `None` leaves it to the others.
@@ -202,6 +204,11 @@ impl Settings {
         self.file.limits.over(&Limits::default())
     }
 
+    /// What projects may spend.
+    pub fn budgets(&self) -> everstate_runtime::ledger::Limits {
+        projects::limits(&self.file.projects)
+    }
+
     pub fn constraints(&self) -> Constraints {
         self.file.policy.constraints()
     }
@@ -222,6 +229,11 @@ impl Settings {
             }
             if !ids.insert(offer.id()) {
                 return invalid(format!("two offers are both `{}`", offer.id()));
+            }
+        }
+        for name in self.file.projects.keys().filter(|it| *it != projects::EVERY) {
+            if let Err(err) = project_name(name) {
+                return invalid(format!("[projects.{name}]: {err}"));
             }
         }
         if self.body_max_bytes.value == 0 {
@@ -253,7 +265,7 @@ impl Settings {
         }
         let tree = serde_json::to_value(&self.file).unwrap_or_default();
         let said = |section: &str| tree.get(section).filter(|it| !is_empty(it)).cloned();
-        for section in ["providers", "offers", "tools", "policy"] {
+        for section in ["providers", "offers", "tools", "projects", "policy"] {
             if let Some(value) = said(section) {
                 flatten(section, &value, &file, &mut rows);
             }

@@ -89,6 +89,13 @@ impl Keys {
         }
     }
 
+    pub(crate) async fn projects(&self) -> std::result::Result<Vec<String>, Down> {
+        let documents = self.registry.documents(INSTALLATION, PROJECT, None, 1_000).await?;
+        let mut names: Vec<String> = documents.into_iter().map(|it| it.id).collect();
+        names.sort();
+        Ok(names)
+    }
+
     pub(crate) async fn has_project(&self, name: &str) -> std::result::Result<bool, Down> {
         Ok(self.registry.get(INSTALLATION, PROJECT, name).await?.is_some())
     }

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use everstate_runtime::ledger::Standing;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -21,11 +22,29 @@ pub(crate) fn handle() -> &'static PrometheusHandle {
             "Time until an answer began, by door."
         );
         metrics::describe_gauge!("everstate_sessions_live", "Sessions with something under way.");
+        metrics::describe_gauge!(
+            "everstate_budget_micros",
+            "Money of projects that are named in the configuration, in millionths of a US dollar."
+        );
         metrics::describe_counter!("everstate_turns_total", "Turns begun, by door.");
         metrics::describe_counter!("everstate_repeats_total", "Requests answered as repeats.");
         metrics::describe_counter!("everstate_spans_total", "Spans of traces, sent or lost.");
         handle
     })
+}
+
+/// How a project's money stands. Only projects that are named in the configuration have a label of their own.
+pub(crate) fn budget(standing: &Standing) {
+    let Standing { project, limit, slices, here } = standing;
+    let gauge = |what: &'static str, n: u64| {
+        metrics::gauge!("everstate_budget_micros", "project" => project.clone(), "what" => what)
+            .set(n as f64);
+    };
+    gauge("limit", limit.amount);
+    gauge("spent", slices.spent().saturating_add(here.unsettled));
+    gauge("leased", slices.leased().saturating_sub(here.unsettled));
+    gauge("free", slices.free(limit.amount));
+    gauge("reserved_here", here.reserved);
 }
 
 pub(crate) fn answered(path: &str, status: u16, took: Duration) {

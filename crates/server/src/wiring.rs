@@ -13,6 +13,7 @@ use everstate_providers::kind::{self, Around, Credentials, Opened};
 use everstate_providers::ourselves::is_ourselves;
 use everstate_providers::rehearsal;
 use everstate_runtime::host::{Host, Ports};
+use everstate_runtime::ledger::{Ledger, Limits};
 use everstate_runtime::market::Market;
 use everstate_runtime::ports::{Clock, Model, Tools};
 use everstate_runtime::settings::HostSettings;
@@ -90,8 +91,17 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         telemetry.watch(&durable.host, &durable.log);
         telemetry.watch(&memory.host, &memory.log);
     }
-    memory.host.start().await?;
+    let ledgers = ledgers(&settings, &kept, &clock);
+    if let Some((stored, unstored)) = &ledgers {
+        durable.host.keep_ledger(stored.clone());
+        memory.host.keep_ledger(unstored.clone());
+    }
     durable.host.start().await?;
+    if let Some((_, unstored)) = &ledgers {
+        // Nodes share the documents, so this one has one name in them.
+        unstored.begin(durable.host.epoch());
+    }
+    memory.host.start().await?;
     let app = App {
         keys,
         claims: Claims::new(registry.clone(), clock.clone()),
@@ -132,6 +142,23 @@ pub(crate) fn blobs(settings: &Settings, env: Env<'_>) -> Result<Option<Place>> 
     let base = settings.base(&settings.blobs.origin);
     let place = Place::from_url(text, base, &|name| env(name));
     place.map(Some).map_err(|bad| ApiError::new(&codes::CONFIG_INVALID, bad.to_string()))
+}
+
+/// Of sessions that are stored, and of those that are not. None if nobody's money is limited.
+fn ledgers(
+    settings: &Settings,
+    kept: &Store,
+    clock: &Arc<dyn Clock>,
+) -> Option<(Arc<Ledger>, Arc<Ledger>)> {
+    let limits = settings.budgets();
+    if limits == Limits::default() {
+        return None;
+    }
+    let ledger = |stored| {
+        let (registry, log) = (kept.registry.clone(), kept.log.clone());
+        Ledger::new(registry, log, stored, clock.clone(), limits.clone())
+    };
+    Some((ledger(true), ledger(false)))
 }
 
 pub(crate) async fn open_store(

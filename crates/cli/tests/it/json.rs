@@ -44,6 +44,8 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
             ],
         ),
         ("session cancel", vec![words(session), words(nobody)]),
+        ("budget list", vec![words("")]),
+        ("budget show", vec![words(""), words("default"), words("nobody")]),
         ("approval list", vec![words("")]),
         ("approval approve", vec![words(nobody), words("")]),
         ("approval deny", vec![words("mcpr_0 --reason no")]),

@@ -8,6 +8,11 @@ use everstate_kernel::slice::{Slice, Spent};
 
 use super::Here;
 
+/// A slice that nobody used for so long is given back...
+const IDLE_MS: Millis = 10_000;
+/// ...or for so long, where it is the last money.
+const SCARCE_MS: Millis = 1_000;
+
 #[derive(Debug, Default)]
 pub(super) struct Purse {
     /// What the document leaves us to spend.
@@ -152,9 +157,11 @@ impl Purse {
         self.spent_sum > 0
     }
 
-    /// Holds something that nobody has used for a while.
-    pub(super) fn is_idle(&self, before: Millis) -> bool {
-        self.flying.is_empty() && self.used_at < before && self.held > self.reserved_sum
+    /// Holds something that nobody has used for a while: a short one, if there is nothing else for others to have.
+    pub(super) fn is_idle(&self, now: Millis) -> bool {
+        let patience = if self.has_more { IDLE_MS } else { SCARCE_MS };
+        let rests = self.used_at.saturating_add(patience) < now;
+        self.flying.is_empty() && rests && self.held > self.reserved_sum
     }
 
     pub(super) fn used_at(&self) -> Millis {

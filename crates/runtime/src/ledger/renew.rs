@@ -11,10 +11,8 @@ use everstate_kernel::slice::{Slices, portion};
 use super::{Here, KIND, Ledger, MONEY, Pocket, lock, logs};
 use crate::ports::{Document, Down, Put, PutError};
 
-/// What was spent is settled this often...
+/// What was spent is settled this often.
 const SETTLE_MS: Millis = 1_000;
-/// ...and a slice that nobody used for so long is given back.
-const IDLE_MS: Millis = 10_000;
 /// The documents of limits in use are looked at this often, for holders that died.
 pub(super) const LOOK_MS: Millis = 10_000;
 
@@ -60,7 +58,7 @@ impl Ledger {
     async fn tend(&self, pocket: &Pocket, now: Millis, looks: bool) -> Result<(), Down> {
         let (is_idle, wants, in_use) = {
             let purse = pocket.purse();
-            let is_idle = purse.is_idle(now.saturating_sub(IDLE_MS));
+            let is_idle = purse.is_idle(now);
             let wants = purse.has_unsettled() || purse.is_low();
             (is_idle, wants, purse.used_at() + 6 * LOOK_MS > now)
         };
@@ -184,7 +182,7 @@ impl Ledger {
     }
 
     /// Begins to count, or counts anew, from the logs.
-    async fn count(
+    pub(super) async fn count(
         &self,
         pocket: &Pocket,
         standing: Option<(u64, Slices)>,

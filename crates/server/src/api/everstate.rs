@@ -2,6 +2,7 @@
 
 mod approvals;
 mod bundles;
+mod budgets;
 mod effects;
 mod events;
 pub(crate) mod explain;
@@ -37,6 +38,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/everstate/v1/approvals", get(approvals::list).post(approvals::answer))
         .route("/everstate/v1/effects", get(effects::list))
         .route("/everstate/v1/effects/resolve", post(effects::resolve))
+        .route("/everstate/v1/budgets", get(budgets::list))
+        .route("/everstate/v1/budgets/{id}", get(budgets::show))
         .route("/everstate/v1/offers", get(installation::offers))
         .route("/everstate/v1/tools", get(installation::tools))
         .route("/everstate/v1/config", get(installation::config))

@@ -35,6 +35,13 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     meters::live(app.durable.host.n_live() + app.memory.host.n_live());
+    if let Some(ledger) = app.durable.host.ledger() {
+        let known = ledger.known();
+        known
+            .iter()
+            .filter(|it| ledger.limits().own.contains_key(&it.project))
+            .for_each(meters::budget);
+    }
     let text = meters::handle().render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

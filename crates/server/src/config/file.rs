@@ -12,6 +12,7 @@ use everstate_tools::ToolConfig;
 use serde::{Deserialize, Serialize};
 
 use super::offers::OfferConfig;
+use super::projects::Projects;
 use super::telemetry::TelemetryConfig;
 use crate::error::{ApiError, Result, codes};
 
@@ -23,6 +24,7 @@ pub struct File {
     pub offers: Vec<OfferConfig>,
     pub tools: Vec<ToolConfig>,
     pub limits: LimitsConfig,
+    pub projects: Projects,
     pub policy: PolicyConfig,
     pub telemetry: TelemetryConfig,
 }

@@ -143,7 +143,8 @@ codes! {
     RATE_LIMIT_EXCEEDED: "rate_limit_exceeded", 429, BUSY, false, exit 8,
         "The providers that may serve this said `too many requests`, and waiting as long as allowed did not help.";
     INSUFFICIENT_QUOTA: "insufficient_quota", 429, BUSY, false, exit 5,
-        "What was paid for or allotted at the provider is used up.";
+        "What was paid for or allotted is used up: at the provider, or the project's own budget. The message says which; \
+         `everstate budget show` tells of the project's.";
     PROCESS_LOST: "process_lost", 500, SERVER, false, exit 8,
         "The process that waited for the model's answer was lost, too often to try again.";
 

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bundles;
+mod budgets;
 mod claims;
 mod collector;
 mod everstate;

@@ -217,6 +217,8 @@ fn placed(
     row["left_behind"] = plan.left_behind.clone().into();
     row["expected_micros"] = plan.expected.into();
     row["reserved_micros"] = plan.reserved.into();
+    row["max_output_tokens"] = plan.max_output_tokens.into();
+    row["project_budget_micros"] = plan.project_budget.into();
     row["prefix"] = plan.prefix.clone().into();
     row["offers_revision"] = plan.offers_revision.into();
     row["policy_revision"] = plan.policy_revision.into();
@@ -236,10 +238,14 @@ fn not_placed(
 ) -> Value {
     let mut row = head(session, seq, at, attempt);
     row["placed"] = false.into();
-    row["because"] = match no_offer.unknown_model {
-        true => "no offer has this model".into(),
-        false => "no offer may or can serve this step; nothing was sent".into(),
+    row["because"] = match (no_offer.unknown_model, no_offer.project_budget) {
+        (true, _) => "no offer has this model".into(),
+        (false, Some(_)) => {
+            "the project's budget does not pay for this step; nothing was sent".into()
+        }
+        (false, None) => "no offer may or can serve this step; nothing was sent".into(),
     };
+    row["project_budget_micros"] = no_offer.project_budget.into();
     row["again_at"] = no_offer.again_at.into();
     row["offers_revision"] = no_offer.offers_revision.into();
     row["offers"] = told(Err(no_offer), offers, asked);

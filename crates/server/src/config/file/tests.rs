@@ -237,6 +237,23 @@ const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        title: "[projects.NAME]",
+        about: "What holds for one project; `[projects.\"*\"]` is for every project that says nothing itself.",
+        head: "[projects.x]\n",
+        place: "/projects/acme",
+        keys: &[("money", "the section below; see [limits.md](../limits.md)", "no limit")],
+    },
+    Section {
+        title: "[projects.NAME.money]",
+        about: "What its sessions may spend on models.",
+        head: "[projects.x.money]\nusd = \"1\"\nper = \"day\"\n",
+        place: "/projects/acme/money",
+        keys: &[
+            ("usd", "US dollars, at most six places after the point, in quotes", "required"),
+            ("per", "`day`, `month` (both begin at midnight UTC) or `total`", "required"),
+        ],
+    },
+    Section {
         title: "[policy]",
         about: "Where data may go. Everything said here has to hold.",
         head: "[policy]\n",
@@ -365,6 +382,9 @@ work_ms_max = 3_600_000
 approval_ms_max = 604_800_000
 backoff_ms = 500
 hedge_after_ms = 8_000
+
+[projects.acme]
+money = { usd = "50.00", per = "month" }
 
 [policy]
 revision = 1
