@@ -1,6 +1,7 @@
 //! How many appends a second are acknowledged, and how long one takes: through the runtime, through the log alone,
 //! and by SQLite alone at the batch that suits it best. In two processes, one of them with slower flushes.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,7 +101,7 @@ pub(crate) fn errand(arguments: &[String]) {
         let (host, log, took) = runtime.block_on(async {
             let at = |what: &str| folder.join(format!("{what}-{n}"));
             let store = world::store(&at("log")).await;
-            let log = through_log(&store.log, n, lasts).await;
+            let log = through_log(&store.log, 0..n, lasts).await;
             let store = world::store(&at("host")).await;
             let flush = store.upkeep.facts().await.unwrap().flush.unwrap();
             let models = [("model", Says::Call)];
@@ -113,7 +114,7 @@ pub(crate) fn errand(arguments: &[String]) {
     println!("{}", json!({ "raw": raw, "sessions": sessions, "flush_ms": ms(flush) }));
 }
 
-fn shown(mut took: Took) -> Value {
+pub(crate) fn shown(mut took: Took) -> Value {
     json!({ "per_second": took.per_second(), "p50_ms": ms(took.at(0.5)), "p99_ms": ms(took.at(0.99)) })
 }
 
@@ -179,10 +180,10 @@ async fn feeds(
 
 // ---- through the log ---------------------------------------------------------------------
 
-async fn through_log(log: &Arc<dyn Log>, workers: u64, lasts: Duration) -> Took {
+pub(crate) async fn through_log(log: &Arc<dyn Log>, sessions: Range<u64>, lasts: Duration) -> Took {
     let end = Instant::now() + lasts;
     let work = |n| tokio::spawn(appends(Arc::clone(log), n, end));
-    gather((0..workers).map(work).collect()).await
+    gather(sessions.map(work).collect()).await
 }
 
 async fn appends(log: Arc<dyn Log>, worker: u64, end: Instant) -> Vec<Duration> {

@@ -1,4 +1,5 @@
-//! Measures what `docs/benchmarks.md` promises, and prints it as Markdown. `cargo xtask bench durable` builds and runs it.
+//! Measures what `docs/benchmarks.md` promises, and prints it as Markdown. `cargo xtask bench
+//! durable` (or `cluster`) builds and runs it.
 //!
 //! Whatever must be killed, or slowed down from outside, runs in a process of its own: this program, called again.
 #![allow(
@@ -15,6 +16,7 @@ mod figures;
 mod process;
 mod http;
 mod world;
+mod database;
 
 // What is measured, one file each.
 mod append;
@@ -23,6 +25,7 @@ mod disk;
 mod idle;
 mod recovery;
 mod small;
+mod cluster;
 
 /// What a part is given.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ struct Around {
     quick: bool,
     /// The binary that serves.
     everstate: Option<PathBuf>,
+    /// Where those are installed that are measured beside us.
+    peers: Option<PathBuf>,
     /// Its own, on the disk that is measured; removed at the end.
     folder: PathBuf,
 }
@@ -41,13 +46,27 @@ struct Part {
     run: fn(&Around) -> String,
 }
 
-const PARTS: &[Part] = &[
+/// Measured together, and written down together.
+struct Set {
+    name: &'static str,
+    parts: &'static [Part],
+}
+
+const SETS: &[Set] =
+    &[Set { name: "durable", parts: DURABLE }, Set { name: "cluster", parts: CLUSTER }];
+
+const DURABLE: &[Part] = &[
     Part { name: "append", title: "Appends", run: append::run },
     Part { name: "steps", title: "Durable steps through HTTP", run: steps::run },
     Part { name: "disk", title: "Bytes on disk", run: disk::run },
     Part { name: "idle", title: "Idle", run: idle::run },
     Part { name: "recovery", title: "Recovery", run: recovery::run },
     Part { name: "small", title: "Placing, and opening a session", run: small::run },
+];
+
+const CLUSTER: &[Part] = &[
+    Part { name: "logs", title: "Appends on PostgreSQL", run: cluster::logs::run },
+    Part { name: "turns", title: "Durable steps beside others", run: cluster::turns::run },
 ];
 
 type Errand = (&'static str, fn(&[String]));
@@ -58,9 +77,11 @@ const ERRANDS: &[Errand] = &[
     ("fill", world::fill),
     ("in-flight", recovery::in_flight),
     ("recover", recovery::recover),
+    ("pg-append", cluster::logs::errand),
 ];
 
-const USAGE: &str = "usage: everstate-bench [--quick] [--everstate PATH] [PART...]";
+const USAGE: &str =
+    "usage: everstate-bench durable|cluster [--quick] [--everstate PATH] [--peers DIR] [PART...]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -72,15 +93,23 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Some((around, parts)) = read(&arguments) else {
-        let names: Vec<&str> = PARTS.iter().map(|it| it.name).collect();
-        eprintln!("{USAGE}\nparts: {}", names.join(", "));
+        eprintln!("{USAGE}");
+        for set in SETS {
+            let names: Vec<&str> = set.parts.iter().map(|it| it.name).collect();
+            eprintln!("parts of {}: {}", set.name, names.join(", "));
+        }
         return ExitCode::from(2);
     };
     for part in parts {
         eprintln!("-- {} (load {})", part.title, process::load());
         let folder = around.folder.join(part.name);
         std::fs::create_dir_all(&folder).unwrap();
-        let around = Around { folder, everstate: around.everstate.clone(), ..around };
+        let around = Around {
+            folder,
+            everstate: around.everstate.clone(),
+            peers: around.peers.clone(),
+            ..around
+        };
         let load = process::load();
         println!(
             "### {}\n\n{}\nLoad of the machine before: {load}.\n",
@@ -95,9 +124,11 @@ fn main() -> ExitCode {
 
 fn read(arguments: &[String]) -> Option<(Around, Vec<&'static Part>)> {
     let folder = std::env::temp_dir().join(format!("everstate-bench-{}", std::process::id()));
-    let mut around = Around { quick: false, everstate: None, folder };
+    let mut around = Around { quick: false, everstate: None, peers: None, folder };
     let mut parts = Vec::new();
     let mut words = arguments.iter();
+    let set = words.next()?;
+    let set = SETS.iter().find(|it| it.name == set)?;
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => around.quick = true,
@@ -105,11 +136,12 @@ fn read(arguments: &[String]) -> Option<(Around, Vec<&'static Part>)> {
                 // The server runs in a folder of its own.
                 around.everstate = std::path::absolute(words.next()?).ok();
             }
-            name => parts.push(PARTS.iter().find(|it| it.name == name)?),
+            "--peers" => around.peers = std::path::absolute(words.next()?).ok(),
+            name => parts.push(set.parts.iter().find(|it| it.name == name)?),
         }
     }
     if parts.is_empty() {
-        parts = PARTS.iter().collect();
+        parts = set.parts.iter().collect();
     }
     Some((around, parts))
 }

@@ -125,6 +125,6 @@ pub(crate) fn authorization() -> String {
     format!("Authorization: Bearer {KEY}\r\n")
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

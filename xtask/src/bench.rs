@@ -7,14 +7,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{Done, shell};
 
+mod peers;
+
 const PAPER: &str = "docs/benchmarks.md";
-const BEGIN: &str = "<!-- durable: begin -->";
-const END: &str = "<!-- durable: end -->";
+
+/// What can be measured, each between two marks of its name in the paper.
+const SETS: [&str; 2] = ["durable", "cluster"];
 
 pub(crate) fn run(arguments: &[String]) -> Done {
-    let rest = match arguments.split_first() {
-        Some((what, rest)) if what == "durable" => rest,
-        _ => return Err("what shall be measured? `durable` can be".to_owned()),
+    let chosen = arguments.split_first().filter(|(what, _)| SETS.contains(&what.as_str()));
+    let Some((set, rest)) = chosen else {
+        return Err(format!("what shall be measured? It can be: {}", SETS.join(", ")));
     };
     let write = rest.iter().any(|it| it == "--write");
     let passed_on: Vec<&String> = rest.iter().filter(|it| *it != "--write").collect();
@@ -23,18 +26,18 @@ pub(crate) fn run(arguments: &[String]) -> Done {
             "only a whole run is written down; leave out `--write`, or the parts".to_owned()
         );
     }
-    let figures = measure(&passed_on)?;
+    let figures = measure(set, &passed_on)?;
     println!("{figures}");
     if write {
         let path = shell::root().join(PAPER);
         let paper = shell::read(&path)?;
-        shell::write(&path, &insert(&paper, &figures)?)?;
+        shell::write(&path, &insert(&paper, set, &figures)?)?;
         println!("written to {PAPER}");
     }
     Ok(())
 }
 
-fn measure(passed_on: &[&String]) -> Result<String, String> {
+fn measure(set: &str, passed_on: &[&String]) -> Result<String, String> {
     let mut build = shell::cargo();
     build.args(["build", "--release", "--locked"]);
     build.args(["-p", "everstate-bench", "-p", "everstate-cli"]);
@@ -43,17 +46,21 @@ fn measure(passed_on: &[&String]) -> Result<String, String> {
     }
     let release = shell::target().join("release");
     let mut run = shell::command(release.join("everstate-bench"));
-    run.arg("--everstate").arg(release.join("everstate")).args(passed_on);
-    let figures = shell::output(&mut run)?;
+    run.arg(set).arg("--everstate").arg(release.join("everstate"));
+    if set == "cluster" {
+        run.arg("--peers").arg(peers::install()?);
+    }
+    let figures = shell::output(run.args(passed_on))?;
     Ok(format!("Measured on {}, {}.\n\n{}", today(), machine(), figures.trim()))
 }
 
-/// The paper with the figures between its two marks.
-fn insert(paper: &str, figures: &str) -> Result<String, String> {
+/// The paper with the figures between the two marks of this set.
+fn insert(paper: &str, set: &str, figures: &str) -> Result<String, String> {
+    let (begin, end) = (format!("<!-- {set}: begin -->"), format!("<!-- {set}: end -->"));
     let (head, rest) =
-        paper.split_once(BEGIN).ok_or_else(|| format!("{PAPER} has no line `{BEGIN}`"))?;
-    let (_, tail) = rest.split_once(END).ok_or_else(|| format!("{PAPER} has no line `{END}`"))?;
-    Ok(format!("{head}{BEGIN}\n\n{}\n\n{END}{tail}", figures.trim()))
+        paper.split_once(&begin).ok_or_else(|| format!("{PAPER} has no line `{begin}`"))?;
+    let (_, tail) = rest.split_once(&end).ok_or_else(|| format!("{PAPER} has no line `{end}`"))?;
+    Ok(format!("{head}{begin}\n\n{}\n\n{end}{tail}", figures.trim()))
 }
 
 /// What it ran on: processor, cores, memory, system.

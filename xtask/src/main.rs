@@ -14,6 +14,7 @@ mod sabotage;
 mod simulate;
 mod mutants;
 mod bench;
+mod cluster_test;
 
 /// A task's end: it did what was asked and all is well, or the reason why not.
 type Done = Result<(), String>;
@@ -59,9 +60,15 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "durable [--write] [PART...]",
+        arguments: "durable|cluster [--write] [PART...]",
         about: "measure, beside the bars of docs/benchmarks.md; --write puts the figures there",
         run: bench::run,
+    },
+    Task {
+        name: "cluster-test",
+        arguments: "[--rounds N] [--keep]",
+        about: "append through failovers of a PostgreSQL that Patroni and etcd look after (minutes; not a part of test)",
+        run: cluster_test::run,
     },
 ];
 

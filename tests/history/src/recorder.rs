@@ -13,7 +13,7 @@ use everstate_runtime::ports::{
 };
 
 use crate::operation::{Answer, Ask, Content, Moment, Operation, ReadRow};
-use crate::search::{Illegal, check};
+use crate::search::{Illegal, check, what_landed};
 
 /// Everything that was asked of the logs that record here, in one order of time.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ struct Record {
     sessions: BTreeMap<SessionId, Vec<Operation>>,
     /// Rewritten or deleted: what the log says of them afterwards is not what was appended.
     rewritten: BTreeSet<SessionId>,
+    /// From here on nothing fails any more.
+    settled: Moment,
 }
 
 /// What was checked.
@@ -56,25 +58,35 @@ impl History {
         self.record().sessions.get(&session).cloned().unwrap_or_default()
     }
 
+    /// From here on nothing fails any more, and every answer is true.
+    pub fn settled(&self) {
+        let mut record = self.record();
+        record.settled = record.now;
+    }
+
     /// Is what happened to each session a possible story of a log? The error is a story that is none.
     pub fn check(&self) -> Result<Checked, Illegal> {
+        self.check_those(|all, _| all.to_vec())
+    }
+
+    /// The same for a log that may answer from the past until all is settled, as a database does that was replaced and
+    /// has not heard of it. Until then only what was acknowledged counts.
+    pub fn check_what_landed(&self) -> Result<Checked, Illegal> {
+        self.check_those(what_landed)
+    }
+
+    fn check_those(
+        &self,
+        counting: impl Fn(&[Operation], Moment) -> Vec<Operation>,
+    ) -> Result<Checked, Illegal> {
         let record = self.record();
         let mut checked = Checked { left_out: record.rewritten.len(), ..Checked::default() };
         for (session, operations) in &record.sessions {
-            if record.rewritten.contains(session) {
-                continue;
+            if !record.rewritten.contains(session) {
+                checked.count(operations);
+                let counting = counting(operations, record.settled);
+                check(&counting).map_err(|it| it.of(*session))?;
             }
-            checked.sessions += 1;
-            checked.operations += operations.len();
-            for it in operations.iter().filter(|it| matches!(it.ask, Ask::Append { .. })) {
-                match it.answered {
-                    Some((_, Answer::Landed(_))) => checked.landed += 1,
-                    Some((_, Answer::Fenced)) => checked.fenced += 1,
-                    None => checked.unknown += 1,
-                    Some(_) => {}
-                }
-            }
-            check(operations).map_err(|it| it.of(*session))?;
         }
         Ok(checked)
     }
@@ -102,6 +114,21 @@ impl History {
 
     fn record(&self) -> MutexGuard<'_, Record> {
         self.0.lock().expect("no one panics while holding it")
+    }
+}
+
+impl Checked {
+    fn count(&mut self, operations: &[Operation]) {
+        self.sessions += 1;
+        self.operations += operations.len();
+        for it in operations.iter().filter(|it| matches!(it.ask, Ask::Append { .. })) {
+            match it.answered {
+                Some((_, Answer::Landed(_))) => self.landed += 1,
+                Some((_, Answer::Fenced)) => self.fenced += 1,
+                None => self.unknown += 1,
+                Some(_) => {}
+            }
+        }
     }
 }
 

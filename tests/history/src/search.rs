@@ -28,6 +28,15 @@ pub fn check(operations: &[Operation]) -> Result<(), Illegal> {
     Search::new(operations).run()
 }
 
+/// Of what was asked until `settled`, only what says where something landed: not what was read, nor that it came late.
+pub fn what_landed(operations: &[Operation], settled: Moment) -> Vec<Operation> {
+    let counts = |it: &&Operation| match &it.answered {
+        Some((_, Answer::Landed(_) | Answer::Seen(_))) | None => true,
+        Some((_, Answer::Fenced | Answer::Rows(_) | Answer::Head(_))) => it.asked > settled,
+    };
+    operations.iter().filter(counts).cloned().collect()
+}
+
 struct Search<'a> {
     /// Those that were answered, as asked.
     told: Vec<Told<'a>>,

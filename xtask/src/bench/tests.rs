@@ -18,7 +18,7 @@ fn dates() {
 #[test]
 fn figures_go_between_the_marks() {
     let paper = "a\n<!-- durable: begin -->\nold\n<!-- durable: end -->\nb\n";
-    let new = insert(paper, "new\n").expect("both marks are there");
+    let new = insert(paper, "durable", "new\n").expect("both marks are there");
     assert_eq!(new, "a\n<!-- durable: begin -->\n\nnew\n\n<!-- durable: end -->\nb\n");
-    assert!(insert("a", "new").is_err());
+    assert!(insert(paper, "cluster", "new").is_err());
 }

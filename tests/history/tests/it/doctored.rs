@@ -2,7 +2,7 @@
 
 use everstate_runtime::ports::{Head, RowKind};
 use everstate_test_history::operation::{Answer, Ask, Operation};
-use everstate_test_history::search::check;
+use everstate_test_history::search::{check, what_landed};
 use proptest::prelude::*;
 
 use crate::believes::turns;
@@ -176,6 +176,34 @@ proptest! {
             let mut doctored = story.clone();
             if lie(&mut doctored, n) {
                 prop_assert!(check(&doctored).is_err(), "believed: {}\n{:#?}", what, doctored);
+            }
+        }
+    }
+}
+
+/// Where reads and fences may be from the past, what was acknowledged still has to be there in the end.
+const ALWAYS_LIES: &[&str] = &[
+    "an acknowledged append is lost at the end",
+    "an acknowledged append is missing in the middle",
+    "what landed was said to be fenced",
+    "a read that has forgotten what was acknowledged",
+    "a row that nobody appended",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_landed_is_not_lied_about(turns in turns(200), callers in 1..5usize, n in any::<usize>()) {
+        let (story, mut log) = play(&turns, callers);
+        let story = with_last_look(story, &mut log);
+        let settled = story.last().unwrap().asked - 1;
+        prop_assert_eq!(check(&what_landed(&story, settled)), Ok(()));
+        for (what, lie) in LIES.iter().filter(|it| ALWAYS_LIES.contains(&it.0)) {
+            let mut doctored = story.clone();
+            if lie(&mut doctored, n) {
+                let left = what_landed(&doctored, settled);
+                prop_assert!(check(&left).is_err(), "believed: {}\n{:#?}", what, left);
             }
         }
     }
