@@ -3,6 +3,7 @@
 //! A node owns some of the buckets, by an assignment that all can read and any may change when nodes come and go. Who
 //! is alive is told by beats; leases are for liveness alone, for the log's own key decides who writes.
 
+pub(crate) mod epoch;
 pub(crate) mod errand;
 mod assignment;
 mod watch;
@@ -14,8 +15,8 @@ mod far;
 pub(crate) mod follow;
 mod answering;
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everstate_kernel::ids::{Millis, Seq, SessionId, TurnNo};
@@ -40,13 +41,13 @@ pub(crate) struct Cluster {
     changed: Notify,
     /// Rings when the member has something to do.
     poke: Notify,
+    /// The host is done with all it wanted to do as a member.
+    may_go: AtomicBool,
     /// Rings when this node has left the cluster.
     has_left: Notify,
     n_errands: AtomicU64,
     /// Sessions still to be adopted.
     n_ready: AtomicUsize,
-    /// Buckets whose epoch turned out to be too old.
-    stale: Mutex<BTreeSet<u16>>,
     /// Tails of other nodes' sessions on their way, so that nothing is fed before it is listened to.
     opening: Mutex<HashMap<SessionId, usize>>,
     opened: Notify,
@@ -71,10 +72,10 @@ impl Cluster {
             sight: Mutex::default(),
             changed: Notify::new(),
             poke: Notify::new(),
+            may_go: AtomicBool::new(false),
             has_left: Notify::new(),
             n_errands: AtomicU64::new(0),
             n_ready: AtomicUsize::new(0),
-            stale: Mutex::default(),
             opening: Mutex::default(),
             opened: Notify::new(),
             folds: Mutex::default(),
@@ -91,7 +92,9 @@ impl Cluster {
     }
 
     /// Waits until this node is off the roll.
-    pub(crate) async fn left(&self) {
+    pub(crate) async fn leave(&self) {
+        self.may_go.store(true, Ordering::SeqCst);
+        self.poke.notify_one();
         self.has_left.notified().await;
     }
 
@@ -121,10 +124,9 @@ impl Inner {
         }
     }
 
-    /// A session's log knows a newer epoch than ours.
-    pub(crate) fn ask_for_epoch(&self, session: SessionId) {
+    /// What was found says that another node knows better: look.
+    pub(crate) fn look_around(&self) {
         if let Some(cluster) = &self.cluster {
-            lock(&cluster.stale).insert(session.bucket());
             cluster.poke.notify_one();
         }
     }

@@ -32,7 +32,7 @@ impl Host {
             // Others wait for less when they know; if the store is away, they find out by themselves.
             tokio::select! {
                 biased;
-                () = cluster.left() => (),
+                () = cluster.leave() => (),
                 () = clock.pause(LAST_WORDS_MS) => (),
             }
         }

@@ -159,10 +159,10 @@ impl Driver {
             Err(Trouble::Fenced) => return Leave::Void,
             Err(Trouble::Broken(reason)) => return Leave::Park(reason),
             Err(Trouble::Rejected(Rejection::OldEpoch { .. })) if self.host.cluster.is_some() => {
-                // Whoever had the bucket before us took a newer epoch than ours on its way out.
-                self.host.ask_for_epoch(self.session);
+                // The bucket has gone on, and we have not heard of it.
+                self.host.look_around();
                 let session = self.session;
-                let down = Down(format!("{session} is being taken over; try again shortly"));
+                let down = Down(format!("{session} was taken over by another node; try again"));
                 return Leave::Unable(FeedError::Down(down));
             }
             // A newer owner has it; whoever asks hears so.

@@ -10,13 +10,14 @@ use crate::table::Mail;
 
 impl Inner {
     /// These buckets are ours, and nobody else is at work in them. Whatever was remembered may be old.
-    pub(crate) fn take_on(&self, buckets: &Buckets, epoch: u64) {
+    /// `epoch` tells with which epoch each one's sessions are adopted.
+    pub(crate) fn take_on(&self, buckets: &Buckets, epoch: impl Fn(u16) -> u64) {
         let mut table = self.table();
         table.cache.forget(|it| buckets.hold(it));
         table.unclean.retain(|it| !buckets.hold(*it));
         table.parked.retain(|it, _| !buckets.hold(*it));
         for bucket in buckets.iter() {
-            table.share.epochs[usize::from(bucket)] = epoch;
+            table.share.epochs[usize::from(bucket)] = epoch(bucket);
         }
         table.share.serving = table.share.serving.union(buckets);
         table.share.leaving = table.share.leaving.without(buckets);

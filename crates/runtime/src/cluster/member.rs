@@ -12,6 +12,7 @@ use everstate_kernel::ids::{Millis, SessionId};
 use tokio::sync::oneshot;
 
 use super::assignment::{Assignment, Seen};
+use super::epoch::epoch;
 use super::roll::{self, NodePaper, NodeState, Paper, Roll};
 use super::watch::{Beat, Watch};
 use super::{Cluster, Sight, lock};
@@ -83,6 +84,11 @@ impl Host {
         }
         inner.spawn(timers::run(Arc::clone(inner)));
         inner.spawn(member.run());
+        if let (Some(ledger), Some(cluster)) = (inner.ledger.get(), &inner.cluster) {
+            let cluster = Arc::clone(cluster);
+            ledger.judge_by(Arc::new(move |process| cluster.roll().has(process)));
+        }
+        inner.run_ledger();
         Ok(())
     }
 }
@@ -92,13 +98,13 @@ impl Member {
     async fn join(inner: &Arc<Inner>) -> Result<Member, StartError> {
         let cluster = inner.cluster.as_ref().expect("only one of many joins");
         let (registry, clock) = (&*inner.ports.registry, &*inner.ports.clock);
-        let epoch = next_epoch(inner).await?;
+        let process = next_epoch(inner).await?;
         let mut me = NodePaper {
             name: cluster.node.name.clone(),
             address: cluster.node.address.clone(),
             version: cluster.node.version.clone(),
             reads: VERSION,
-            epoch,
+            epoch: process,
             beat: 1,
             state: NodeState::Live,
             settled: 0,
@@ -125,7 +131,7 @@ impl Member {
             let began_at = clock.monotonic();
             match roll::put_node(registry, expect, &me, clock.now()).await {
                 Ok(revision) => {
-                    inner.epoch.store(epoch, Ordering::SeqCst);
+                    inner.begin(process);
                     cluster.lease.renew(began_at, cluster.node.lease_ms);
                     return Ok(Member {
                         inner: Arc::clone(inner),
@@ -167,7 +173,7 @@ impl Member {
                     continue;
                 }
             }
-            if self.me.state == NodeState::Leaving && self.me.holding.is_empty() {
+            if self.may_go() {
                 roll::remove_node(&*self.inner.ports.registry, &self.me.name).await.ok();
                 self.cluster.lease.give_up();
                 break;
@@ -175,6 +181,12 @@ impl Member {
             self.rest().await;
         }
         self.cluster.has_left.notify_one();
+    }
+
+    fn may_go(&self) -> bool {
+        self.me.state == NodeState::Leaving
+            && self.me.holding.is_empty()
+            && self.cluster.may_go.load(Ordering::SeqCst)
     }
 
     async fn round(&mut self) -> Result<(), Trouble> {
@@ -201,7 +213,7 @@ impl Member {
         roll.nodes
             .insert(self.me.name.clone(), Paper { revision: self.revision, body: self.me.clone() });
         self.assign(&mut roll).await?;
-        self.follow(&roll).await?;
+        self.follow(&roll);
         self.hurry();
         let knocks = std::mem::take(&mut roll.knocks);
         self.show(roll);
@@ -271,9 +283,9 @@ impl Member {
     }
 
     /// Makes what is served here what the assignment says, as far as the others have let go.
-    async fn follow(&mut self, roll: &Roll) -> Result<(), Trouble> {
+    fn follow(&mut self, roll: &Roll) {
         let inner = Arc::clone(&self.inner);
-        let Some(assignment) = roll.assignment.as_ref().map(|it| &it.body) else { return Ok(()) };
+        let Some(assignment) = roll.assignment.as_ref().map(|it| &it.body) else { return };
         let mine = match self.me.state {
             NodeState::Live => assignment.of(&self.me.name),
             NodeState::Leaving | NodeState::Dead => Buckets::none(),
@@ -305,31 +317,23 @@ impl Member {
         };
         let free: Buckets = awaited.iter().filter(|it| !busy.has(*it) && is_free(*it)).collect();
         self.n_awaited = awaited.len() - free.len();
-        let stale = std::mem::take(&mut *lock(&self.cluster.stale));
-        let stale: Buckets =
-            stale.into_iter().filter(|it| serving.has(*it) && mine.has(*it)).collect();
-        self.take_on(free.union(&stale)).await?;
+        self.take_on(&free, assignment);
         self.me.settled = assignment.revision;
-        Ok(())
     }
 
-    async fn take_on(&mut self, buckets: Buckets) -> Result<(), Trouble> {
+    fn take_on(&mut self, buckets: &Buckets, assignment: &Assignment) {
         if buckets.is_empty() {
-            return Ok(());
+            return;
         }
-        let inner = Arc::clone(&self.inner);
-        // Newer than that of anybody who owned them before: it is drawn after they let go.
-        let epoch = self.in_time(next_epoch(&inner)).await?;
-        if !inner.has_lease() {
-            return Err(Trouble::Down(crate::host::lapsed()));
-        }
-        tracing::info!(n_buckets = buckets.len(), epoch, "taking buckets on");
-        inner.take_on(&buckets, epoch);
+        tracing::info!(n_buckets = buckets.len(), "taking buckets on");
+        self.inner.take_on(buckets, |bucket| {
+            let since = assignment.seat(bucket).map_or(assignment.revision, |it| it.since);
+            epoch(since, self.me.epoch)
+        });
         self.deadlines.retain(|it, _| !buckets.has(*it));
-        inner.timers.look_now();
+        self.inner.timers.look_now();
         self.erasures_at = 0;
-        inner.spawn(adopt_all(Arc::clone(&inner), buckets));
-        Ok(())
+        self.inner.spawn(adopt_all(Arc::clone(&self.inner), buckets.clone()));
     }
 
     /// Lets go of what has come to rest, and cuts short what has had its time.

@@ -95,6 +95,11 @@ impl Roll {
         }
     }
 
+    /// Is there a living node whose process this is?
+    pub(crate) fn has(&self, process: u64) -> bool {
+        self.nodes.values().any(|it| it.body.epoch == process && it.body.state != NodeState::Dead)
+    }
+
     /// Who is to have buckets.
     pub(crate) fn members(&self) -> BTreeSet<String> {
         let live = self.nodes.iter().filter(|(_, it)| it.body.state == NodeState::Live);

@@ -37,6 +37,7 @@ impl Driver {
             }
             Leave::Closed => {
                 self.running.clear();
+                self.let_money_go();
                 self.abandon();
                 match host.draining.load(Ordering::SeqCst) {
                     true => self.refuse_all(&FeedError::Draining),
@@ -45,6 +46,7 @@ impl Driver {
             }
             Leave::Lost => {
                 self.running.clear();
+                self.let_money_go();
                 host.table().live.remove(&self.session);
                 host.hub.tell(self.session, 0, || News::Lost);
                 self.turn_all_away();

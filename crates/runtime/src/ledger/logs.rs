@@ -7,6 +7,7 @@ use everstate_kernel::slice::Spent;
 use serde::Deserialize;
 
 use super::cost;
+use crate::cluster::epoch::process_of;
 use crate::ports::{Down, ListKey, Listed, Log, RowKind};
 
 const SESSIONS: usize = 512;
@@ -41,11 +42,11 @@ pub(super) async fn of_holder(
     let mut traces = Traces::default();
     let mut sessions = Sessions::of(project);
     while let Some((listed, summary)) = sessions.next(log).await? {
-        if summary.epoch == epoch {
+        if process_of(summary.epoch) == epoch {
             traces.under_way = traces.under_way.saturating_add(summary.reserved_micros);
         }
         if summary.last_at > after {
-            let by_it = |by: u64, at: Millis| by == epoch && at > after;
+            let by_it = |by: u64, at: Millis| process_of(by) == epoch && at > after;
             traces.spent.extend(spent(log, &listed, by_it).await?);
         }
     }
