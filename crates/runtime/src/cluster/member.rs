@@ -113,7 +113,7 @@ impl Member {
             n_ready: 0,
         };
         loop {
-            let roll = Roll::read(registry).await?;
+            let roll = Roll::read(registry, &Roll::default()).await?;
             if let Some(assignment) = &roll.assignment
                 && assignment.body.version > VERSION
             {
@@ -193,7 +193,8 @@ impl Member {
         let inner = Arc::clone(&self.inner);
         let (registry, clock) = (&*inner.ports.registry, &*inner.ports.clock);
         let began_at = clock.monotonic();
-        let mut roll = self.in_time(Roll::read(registry)).await?;
+        let last = self.cluster.roll();
+        let mut roll = self.in_time(Roll::read(registry, &last)).await?;
         let back_at = clock.monotonic();
         match roll.nodes.get(&self.me.name) {
             Some(found) if self.is_me(&found.body) => {
@@ -257,8 +258,8 @@ impl Member {
     async fn assign(&mut self, roll: &mut Roll) -> Result<(), Trouble> {
         let members = roll.members();
         let (expect, old) = match &roll.assignment {
-            Some(paper) => (Some(paper.revision), paper.body.clone()),
-            None => (None, Assignment::default()),
+            Some(paper) => (Some(paper.revision), Arc::clone(&paper.body)),
+            None => (None, Arc::default()),
         };
         if members.is_empty() || members == old.members {
             return Ok(());
@@ -270,7 +271,7 @@ impl Member {
         match self.in_time_put(put).await {
             Ok(revision) => {
                 tracing::info!(revision = next.revision, nodes = ?next.members, "buckets are shared out anew");
-                roll.assignment = Some(Paper { revision, body: next });
+                roll.assignment = Some(Paper { revision, body: Arc::new(next) });
                 Ok(())
             }
             // Another was quicker. The next look comes soon.
@@ -540,7 +541,7 @@ async fn free(
     let until = clock.monotonic() + node.lease_ms;
     while clock.monotonic() < until {
         clock.pause(node.look_ms).await;
-        let roll = Roll::read(&*inner.ports.registry).await?;
+        let roll = Roll::read(&*inner.ports.registry, &Roll::default()).await?;
         match roll.nodes.get(&node.name) {
             Some(again) if again.revision != found.revision => return Err(taken()),
             Some(_) | None => (),

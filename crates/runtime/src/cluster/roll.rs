@@ -4,6 +4,7 @@
 //! matters.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use everstate_kernel::ids::{Millis, SessionId};
@@ -65,13 +66,14 @@ pub(crate) struct Paper<T> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roll {
     pub(crate) nodes: BTreeMap<String, Paper<NodePaper>>,
-    pub(crate) assignment: Option<Paper<Assignment>>,
+    pub(crate) assignment: Option<Paper<Arc<Assignment>>>,
     /// Sessions with something in their inbox that their owner could not be told of.
     pub(crate) knocks: BTreeSet<SessionId>,
 }
 
 impl Roll {
-    pub(crate) async fn read(registry: &dyn Registry) -> Result<Roll, Down> {
+    /// What has not changed since `last` is taken from there.
+    pub(crate) async fn read(registry: &dyn Registry, last: &Roll) -> Result<Roll, Down> {
         let (mut roll, mut before) = (Roll::default(), None);
         loop {
             let page = registry.documents("", KIND, before, PAGE).await?;
@@ -83,8 +85,12 @@ impl Roll {
                     let body = read_paper(id, &document.body)?;
                     roll.nodes.insert(name.to_owned(), Paper { revision, body });
                 } else if id == ASSIGNMENT {
-                    let body = read_paper(id, &document.body)?;
-                    roll.assignment = Some(Paper { revision, body });
+                    roll.assignment = Some(match &last.assignment {
+                        Some(known) if known.revision == revision => known.clone(),
+                        Some(_) | None => {
+                            Paper { revision, body: Arc::new(read_paper(id, &document.body)?) }
+                        }
+                    });
                 } else if let Some(Ok(session)) = id.strip_prefix(KNOCK).map(str::parse) {
                     roll.knocks.insert(session);
                 }

@@ -29,6 +29,8 @@ pub(crate) struct Gate(Arc<State>);
 struct State {
     is_stopped: AtomicBool,
     goes_on: Notify,
+    is_killed: AtomicBool,
+    killed: Notify,
     /// The store cannot be reached: what is sent does not arrive, and answers get lost.
     is_cut: AtomicBool,
     /// Its wall clock is wrong by so much.
@@ -43,6 +45,21 @@ impl Gate {
     pub(crate) fn go_on(&self) {
         self.0.is_stopped.store(false, Ordering::SeqCst);
         self.0.goes_on.notify_waiters();
+    }
+
+    /// Whoever waits for an answer of it hears that it is gone.
+    pub(crate) fn kill(&self) {
+        self.0.is_killed.store(true, Ordering::SeqCst);
+        self.0.killed.notify_waiters();
+    }
+
+    pub(crate) async fn killed(&self) {
+        let killed = self.0.killed.notified();
+        tokio::pin!(killed);
+        killed.as_mut().enable();
+        if !self.0.is_killed.load(Ordering::SeqCst) {
+            killed.await;
+        }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

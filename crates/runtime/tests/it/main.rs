@@ -17,3 +17,4 @@ mod surviving;
 mod keeping;
 mod sim;
 mod clustering;
+mod clustersim;

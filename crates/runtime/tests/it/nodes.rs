@@ -108,6 +108,12 @@ impl Nodes {
     }
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.gate.kill();
+    }
+}
+
 impl Node {
     /// A name for a session that this node serves.
     pub(crate) fn own(&self, seed: u128) -> SessionId {
@@ -167,6 +173,7 @@ impl Wire {
         let done = tokio::select! {
             biased;
             done = done => Ok(Some(done)),
+            () = gate.killed() => Err(Down("connection reset".to_owned())),
             () = self.nodes.world.clock.pause(PATIENCE_MS) => Err(Down("time-out".to_owned())),
         };
         self.gate.pass().await;
@@ -207,14 +214,12 @@ impl Peers for Wire {
             };
             let told = async {
                 theirs.pass().await;
-                let told = tail.next().await;
-                // What a stopped process has not sent stays with it.
-                theirs.pass().await;
-                told
+                tail.next().await
             };
             let told = tokio::select! {
                 biased;
                 told = told => told?,
+                () = theirs.killed() => Err(Down("connection reset".to_owned())),
                 () = is_broken => Err(Down("connection reset".to_owned())),
             };
             match told {

@@ -53,17 +53,17 @@ fn what_was_promised_holds_in_a_faulty_world() {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Sum {
-    n_acked: usize,
-    n_frames: usize,
-    n_shown: usize,
-    n_lost: usize,
-    n_unknown: usize,
-    n_fenced: usize,
+pub(crate) struct Sum {
+    pub(crate) n_acked: usize,
+    pub(crate) n_frames: usize,
+    pub(crate) n_shown: usize,
+    pub(crate) n_lost: usize,
+    pub(crate) n_unknown: usize,
+    pub(crate) n_fenced: usize,
 }
 
 impl Sum {
-    fn add(&mut self, other: &Sum) {
+    pub(crate) fn add(&mut self, other: &Sum) {
         self.n_acked += other.n_acked;
         self.n_frames += other.n_frames;
         self.n_shown += other.n_shown;
@@ -87,25 +87,29 @@ struct Notes {
 }
 
 #[derive(Clone, Debug)]
-struct Sim {
-    world: World,
+pub(crate) struct Sim {
+    pub(crate) world: World,
     notes: Arc<Mutex<Notes>>,
 }
 
 fn simulate(seed: u64) -> Sum {
     let world = World::new();
-    let notes = Notes { rng: Rng::new(seed), ..Notes::default() };
-    let sim = Sim { world: world.clone(), notes: Arc::new(Mutex::new(notes)) };
-    world.outside.acts.lock().unwrap().muse = Some(Rng::new(seed + 1_000_003));
+    let sim = Sim::new(&world, seed);
     world.run(sim.live(seed))
 }
 
 impl Sim {
-    fn draw(&self, n: u64) -> u64 {
+    pub(crate) fn new(world: &World, seed: u64) -> Sim {
+        let notes = Notes { rng: Rng::new(seed), ..Notes::default() };
+        world.outside.acts.lock().unwrap().muse = Some(Rng::new(seed + 1_000_003));
+        Sim { world: world.clone(), notes: Arc::new(Mutex::new(notes)) }
+    }
+
+    pub(crate) fn draw(&self, n: u64) -> u64 {
         self.notes.lock().unwrap().rng.below(n)
     }
 
-    fn faults(&self, seed: u64, is_faulty: bool) {
+    pub(crate) fn faults(&self, seed: u64, is_faulty: bool) {
         let mut stored = self.world.disk.stored();
         stored.faults = Faults {
             cannot_erase: false,
@@ -156,7 +160,7 @@ impl Sim {
         self.come_to_rest(N_LIVES + 1).await
     }
 
-    fn settings(&self) -> HostSettings {
+    pub(crate) fn settings(&self) -> HostSettings {
         HostSettings {
             linger_ms: self.draw(200),
             cached_max: self.draw(3) as usize,
@@ -185,13 +189,17 @@ impl Sim {
         loop {
             self.world.clock.pause(self.draw(60)).await;
             let session = SessionId((1 + self.draw(N_SESSIONS)).into());
-            match self.draw(12) {
-                0..=4 => self.begin(&host, session).await,
-                5..=6 => self.repeat(&host).await,
-                7 => self.end_turn(&host, session).await,
-                8..=10 => self.approve(&host, session).await,
-                _ => self.post(&host, session).await,
-            }
+            self.act(&host, session).await;
+        }
+    }
+
+    pub(crate) async fn act(&self, host: &Host, session: SessionId) {
+        match self.draw(12) {
+            0..=4 => self.begin(host, session).await,
+            5..=6 => self.repeat(host).await,
+            7 => self.end_turn(host, session).await,
+            8..=10 => self.approve(host, session).await,
+            _ => self.post(host, session).await,
         }
     }
 
@@ -327,7 +335,14 @@ impl Sim {
         }
     }
 
-    fn heard(&self, no: u32, session: SessionId, last: &mut Seq, told: &Told, is_fresh: bool) {
+    pub(crate) fn heard(
+        &self,
+        no: u32,
+        session: SessionId,
+        last: &mut Seq,
+        told: &Told,
+        is_fresh: bool,
+    ) {
         let Some(seq) = told.seq() else {
             let fenced = self.world.disk.stored().fenced.get(&(no, session)).copied();
             let now = self.world.clock.now();
@@ -370,8 +385,19 @@ impl Sim {
                 break;
             }
         }
+        let sessions: Vec<SessionId> = (1..=N_SESSIONS).map(|it| SessionId(it.into())).collect();
+        self.close_the_books(no, &host, &sessions).await
+    }
+
+    /// Everything is on the log, once, and all say the same.
+    pub(crate) async fn close_the_books(
+        &self,
+        no: u32,
+        host: &Arc<Host>,
+        sessions: &[SessionId],
+    ) -> Sum {
         let mut sum = Sum::default();
-        for session in (1..=N_SESSIONS).map(|it| SessionId(it.into())) {
+        for &session in sessions {
             let rows = self.world.disk.rows(session);
             assert!(rows.iter().zip(1..).all(|(row, seq)| row.seq == seq));
             let Some(end) = rows.last().map(|it| it.seq) else { continue };
@@ -420,7 +446,7 @@ impl Sim {
 
 impl Sim {
     /// Nothing is wanted but an approval that may wait for days.
-    fn is_at_rest(&self, session: SessionId) -> bool {
+    pub(crate) fn is_at_rest(&self, session: SessionId) -> bool {
         let later = self.world.clock.now() + 3_600_000;
         let effects = self.world.disk.fold(session).effects();
         effects.iter().all(|it| matches!(it, Effect::Wake(at) if *at > later))
