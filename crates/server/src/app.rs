@@ -95,9 +95,10 @@ impl App {
             .ok_or_else(|| ApiError::new(&codes::NOT_FOUND, "the session was never created"))
     }
 
-    pub(crate) fn new_session(&self) -> SessionId {
+    /// A new session's name, of those that fall to this node.
+    pub(crate) fn new_session(&self, memory: bool) -> SessionId {
         // All of it random, so that the first letters of an id are enough to name it by hand.
-        SessionId(u128::from_be_bytes(random::<16>()))
+        self.side(memory).host.mint(|| u128::from_be_bytes(random::<16>()))
     }
 }
 
