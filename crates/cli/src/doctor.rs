@@ -154,7 +154,7 @@ async fn offline(url: &str, settings: Option<&Settings>) -> Vec<Check> {
             checks.extend(blobs(&facts));
         }
         Ok(None) => {
-            let text = format!("{}: not there yet, a server makes it", settings.store.value);
+            let text = format!("{}: not there yet, a server makes it", settings.store_shown());
             checks.push(check(Verdict::Skip, "store", text));
             match offline::blobs(settings, &env).await {
                 Ok(facts) => checks.extend(facts.as_ref().and_then(blobs)),

@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex};
 use everstate_kernel::ids::{SessionId, TurnNo};
 use everstate_kernel::input::Input;
 use everstate_kernel::state::{About, Rejection, Session};
+use everstate_runtime::cluster::{Attendance, NodeFacts};
 use everstate_runtime::host::{Feed, FeedError, Host};
+use everstate_runtime::ledger::Ledger;
 use everstate_runtime::ports::{Clock, Log, Registry};
 use everstate_store::archive::Archive;
 use everstate_store::facts::Upkeep;
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, watch};
 
 use crate::chores::Fleeting;
 use crate::claim::Claims;
@@ -23,6 +25,7 @@ use crate::error::{ApiError, Result, codes};
 use crate::ids::{Naming, SessionNames};
 use crate::keys::{Keys, Principal, random};
 use crate::menu::Menu;
+use crate::peers::seal::Seals;
 use crate::stall::Stall;
 use crate::telemetry::Telemetry;
 use crate::wiring::Source;
@@ -47,7 +50,13 @@ pub(crate) struct App {
     pub sources: Vec<Source>,
     pub gates: Gates,
     pub callers: Arc<Callers>,
+    /// The money of sessions that are not stored, where money is limited.
+    pub unstored: Option<Arc<Ledger>>,
     pub telemetry: Option<Telemetry>,
+    /// How other nodes recognise this one, if it is one of many.
+    pub seals: Option<Arc<Seals>>,
+    /// `true` when sessions can be asked for.
+    pub started: watch::Sender<bool>,
     pub closing: AtomicBool,
 }
 
@@ -69,6 +78,11 @@ impl App {
 
     pub(crate) fn names(&self, about: &About) -> SessionNames {
         SessionNames::of(&self.naming, about)
+    }
+
+    /// This node, if it is one of many.
+    pub(crate) fn node(&self) -> Option<NodeFacts> {
+        self.durable.host.nodes().into_iter().find(|it| it.is_self)
     }
 
     /// What a session's first fact says of its owner.
@@ -147,6 +161,8 @@ pub(crate) struct Waiting {
     session: SessionId,
     turn: TurnNo,
     answered: bool,
+    /// Says the same to the node that has the session, should this one die.
+    _attendance: Attendance,
 }
 
 impl Callers {
@@ -158,7 +174,7 @@ impl Callers {
         turn: TurnNo,
     ) -> Waiting {
         *self.map().entry((session, turn)).or_default() += 1;
-        Waiting { callers: self.clone(), host: host.clone(), session, turn, answered: false }
+        self.waiting(host, session, turn)
     }
 
     /// One who comes later. `None`: nobody waits any more, so the turn is about to be told that its caller is gone.
@@ -169,7 +185,18 @@ impl Callers {
         turn: TurnNo,
     ) -> Option<Waiting> {
         *self.map().get_mut(&(session, turn))? += 1;
-        Some(Waiting { callers: self.clone(), host: host.clone(), session, turn, answered: false })
+        Some(self.waiting(host, session, turn))
+    }
+
+    fn waiting(self: &Arc<Callers>, host: &Arc<Host>, session: SessionId, turn: TurnNo) -> Waiting {
+        Waiting {
+            callers: self.clone(),
+            host: host.clone(),
+            session,
+            turn,
+            answered: false,
+            _attendance: host.attend(session, turn),
+        }
     }
 
     fn map(&self) -> std::sync::MutexGuard<'_, HashMap<(SessionId, TurnNo), usize>> {

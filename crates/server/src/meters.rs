@@ -73,11 +73,12 @@ pub(crate) fn live(n: usize) {
 }
 
 fn door(path: &str) -> &'static str {
-    const DOORS: [(&str, &str); 5] = [
+    const DOORS: [(&str, &str); 6] = [
         ("/v1/responses", "responses"),
         ("/v1/models", "models"),
         ("/v1/", "other_v1"),
         ("/everstate/v1/", "everstate"),
+        ("/internal/", "internal"),
         ("/", "other"),
     ];
     DOORS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or("other", |(_, door)| door)

@@ -27,6 +27,13 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     if app.closing() {
         return (StatusCode::SERVICE_UNAVAILABLE, "closing\n").into_response();
     }
+    if !*app.started.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response();
+    }
+    if app.node().is_some_and(|it| !it.is_alive) {
+        let text = "this node has lost its lease\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
     match app.durable.log.next_due(&Buckets::all()).await {
         Ok(_) => "ok\n".into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response(),
