@@ -7,16 +7,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use everstate_kernel::ids::{SessionId, TurnNo};
+use everstate_kernel::ids::{Seq, SessionId, TurnNo};
 use everstate_kernel::input::Input;
 use everstate_kernel::state::{About, Rejection, Session};
-use everstate_runtime::cluster::{Attendance, NodeFacts};
+use everstate_runtime::cluster::NodeFacts;
 use everstate_runtime::host::{Feed, FeedError, Host};
 use everstate_runtime::ledger::Ledger;
 use everstate_runtime::ports::{Clock, Log, Registry};
 use everstate_store::archive::Archive;
 use everstate_store::facts::Upkeep;
+use futures_util::StreamExt;
 use tokio::sync::{MutexGuard, watch};
+use tokio::task::AbortHandle;
 
 use crate::chores::Fleeting;
 use crate::claim::Claims;
@@ -162,7 +164,7 @@ pub(crate) struct Waiting {
     turn: TurnNo,
     answered: bool,
     /// Says the same to the node that has the session, should this one die.
-    _attendance: Attendance,
+    _attendance: Option<Attendance>,
 }
 
 impl Callers {
@@ -172,9 +174,10 @@ impl Callers {
         host: &Arc<Host>,
         session: SessionId,
         turn: TurnNo,
+        began: Seq,
     ) -> Waiting {
         *self.map().entry((session, turn)).or_default() += 1;
-        self.waiting(host, session, turn)
+        self.waiting(host, session, turn, began)
     }
 
     /// One who comes later. `None`: nobody waits any more, so the turn is about to be told that its caller is gone.
@@ -183,24 +186,51 @@ impl Callers {
         host: &Arc<Host>,
         session: SessionId,
         turn: TurnNo,
+        began: Seq,
     ) -> Option<Waiting> {
         *self.map().get_mut(&(session, turn))? += 1;
-        Some(self.waiting(host, session, turn))
+        Some(self.waiting(host, session, turn, began))
     }
 
-    fn waiting(self: &Arc<Callers>, host: &Arc<Host>, session: SessionId, turn: TurnNo) -> Waiting {
+    fn waiting(
+        self: &Arc<Callers>,
+        host: &Arc<Host>,
+        session: SessionId,
+        turn: TurnNo,
+        began: Seq,
+    ) -> Waiting {
+        let is_far = host.is_elsewhere(session);
         Waiting {
             callers: self.clone(),
             host: host.clone(),
             session,
             turn,
             answered: false,
-            _attendance: host.attend(session, turn),
+            _attendance: is_far.then(|| Attendance::new(host, session, turn, began)),
         }
     }
 
     fn map(&self) -> std::sync::MutexGuard<'_, HashMap<(SessionId, TurnNo), usize>> {
         self.0.lock().expect("nothing panics while it holds the callers")
+    }
+}
+
+/// Follows a turn of another node, for as long as somebody waits for it here.
+#[derive(Debug)]
+struct Attendance(AbortHandle);
+
+impl Attendance {
+    /// Only after the turn was begun by its caller's own request: a turn that another began has another caller.
+    fn new(host: &Arc<Host>, session: SessionId, turn: TurnNo, began: Seq) -> Attendance {
+        let mut tail = host.tail_attending(session, began, turn);
+        let following = tokio::spawn(async move { while let Some(Ok(_)) = tail.next().await {} });
+        Attendance(following.abort_handle())
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

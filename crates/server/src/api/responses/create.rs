@@ -168,7 +168,7 @@ async fn feed(
         }
     };
     let waiting =
-        (!request.background).then(|| app.callers.wait(host, target.session, target.turn));
+        (!request.background).then(|| app.callers.wait(host, target.session, target.turn, seq));
     if target.memory {
         app.fleeting.keep(target.session, app.clock.now(), asked.is_keyed());
     }
@@ -197,7 +197,7 @@ async fn answer(
     let Begun { target, mut following, seq, repeats, mut waiting } = begun;
     let host = &app.side(target.memory).host;
     if repeats && !request.background {
-        waiting = app.callers.join(host, target.session, target.turn);
+        waiting = app.callers.join(host, target.session, target.turn, seq);
         if waiting.is_none() {
             // It has ended, or is about to.
             if following.hear_all().await?.end == End::Cancelled(Why::CallerLost) {
