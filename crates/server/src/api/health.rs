@@ -41,6 +41,10 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let nodes = app.durable.host.nodes();
+    if !nodes.is_empty() {
+        meters::nodes(&nodes);
+    }
     meters::live(app.durable.host.n_live() + app.memory.host.n_live());
     if let Some(ledger) = app.durable.host.ledger() {
         let known = ledger.known();
