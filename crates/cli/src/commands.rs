@@ -9,7 +9,7 @@ use crate::desk::{Desk, Globals};
 use crate::fault::{Done, Fault, codes};
 use crate::out::Out;
 use crate::{
-    approval, audit, budget, config, demo, dev, doctor, effect, explain, run, serve, session,
+    approval, audit, budget, config, demo, dev, doctor, effect, explain, node, run, serve, session,
     version,
 };
 
@@ -52,6 +52,7 @@ commands! {
     approval: Approval,
     effect: Effect,
     budget: Budget,
+    node: Node,
     explain: Explain,
     doctor: Doctor,
     config: Config,

@@ -47,6 +47,7 @@ impl Dev {
             listen: Some(listen),
             store: Some(store),
             blobs: Some(blobs),
+            ..Flags::default()
         };
         let settings = load(&flags, &env, &desk.here)?;
         let config = settings.path.clone();

@@ -133,6 +133,7 @@ async fn server(desk: &Desk, settings: Option<&Settings>) -> Vec<Check> {
     let key = client.key.as_ref().map_or("no key", |it| it.origin.as_str());
     let up = format!("{}, version {}, key from {key}", client.url, text(&facts["version"]));
     let mut checks = vec![check(Verdict::Ok, "server", up), store(&facts["store"])];
+    checks.extend(database(&facts["store"]));
     checks.extend(blobs(&facts["store"]));
     checks.extend(providers(&facts["providers"]));
     checks
@@ -151,10 +152,11 @@ async fn offline(url: &str, settings: Option<&Settings>) -> Vec<Check> {
     match offline::store(settings, &env).await {
         Ok(Some(facts)) => {
             checks.push(store(&facts));
+            checks.extend(database(&facts));
             checks.extend(blobs(&facts));
         }
         Ok(None) => {
-            let text = format!("{}: not there yet, a server makes it", settings.store.value);
+            let text = format!("{}: not there yet, a server makes it", settings.store_shown());
             checks.push(check(Verdict::Skip, "store", text));
             match offline::blobs(settings, &env).await {
                 Ok(facts) => checks.extend(facts.as_ref().and_then(blobs)),
@@ -187,6 +189,19 @@ fn store(store: &Value) -> Check {
         text(&store["keys"]),
     );
     check(Verdict::Ok, "store", line)
+}
+
+/// The database server, and what it does with what was acknowledged.
+fn database(store: &Value) -> Vec<Check> {
+    let Some(server) = store["server"].as_str() else { return Vec::new() };
+    let promise = store["promise"].as_array().into_iter().flatten();
+    let lines = promise.map(|it| {
+        let text = text(it);
+        // What has to be changed says how.
+        let bad = text.contains("; set ") || text.contains("takes no writes");
+        check(if bad { Verdict::Warn } else { Verdict::Ok }, "promise", text)
+    });
+    [check(Verdict::Ok, "database", server)].into_iter().chain(lines).collect()
 }
 
 /// The place of big bodies; nothing to say where a server is too old to tell.

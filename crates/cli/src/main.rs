@@ -26,6 +26,7 @@ mod audit;
 mod budget;
 mod approval;
 mod effect;
+mod node;
 mod version;
 
 use std::process::ExitCode;

@@ -55,6 +55,7 @@ pub(crate) fn decide(
     match input {
         Input::Create(_) | Input::Import(_) => return Err(Rejection::AlreadyCreated),
         Input::Adopted { epoch } => draft.adopt(epoch)?,
+        Input::Expect { turn } => draft.expect(turn)?,
         Input::Begin(begin) => draft.begin(begin)?,
         Input::Answer { answers } => draft.answer(answers)?,
         Input::Approve(approval) => draft.approve(approval)?,
@@ -101,6 +102,7 @@ impl Draft<'_> {
             Input::Adopted { .. } | Input::Unpark => Ok(()),
             Input::Create(_)
             | Input::Import(_)
+            | Input::Expect { .. }
             | Input::Begin(_)
             | Input::Answer { .. }
             | Input::Approve(_)

@@ -25,6 +25,10 @@ pub enum Input {
     Adopted {
         epoch: u64,
     },
+    /// What follows in the same append shall begin this turn and no other: refused if another has begun meanwhile.
+    Expect {
+        turn: TurnNo,
+    },
     /// Something is said to the session.
     Begin(Begin),
     /// Results of calls that a client runs, for a turn that waits for them (`calls = hold`).

@@ -179,6 +179,10 @@ pub enum Rejection {
     Busy {
         turn: TurnNo,
     },
+    /// Another turn was begun meanwhile, or this is not the next one: the last is this.
+    Overtaken {
+        last: TurnNo,
+    },
     NoSuchTurn,
     NoSuchItem(ItemId),
     /// The call was never made, or has its answer.

@@ -205,6 +205,11 @@ impl Host {
         facts.collect()
     }
 
+    /// Is this session with another node, as far as is known here?
+    pub fn is_elsewhere(&self, session: SessionId) -> bool {
+        self.inner.is_far(session)
+    }
+
     /// As [`tail`](Host::tail), for the caller of this turn: should this node die before the turn ends, the turn ends
     /// as one whose caller is gone. Whoever drops it before has to say so himself.
     pub fn tail_attending(self: &Arc<Host>, session: SessionId, after: Seq, turn: TurnNo) -> Tail {

@@ -5,3 +5,4 @@ pub(crate) mod models;
 pub(crate) mod everstate;
 pub(crate) mod later;
 pub(crate) mod health;
+pub(crate) mod internal;

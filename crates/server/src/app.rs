@@ -7,14 +7,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use everstate_kernel::ids::{SessionId, TurnNo};
+use everstate_kernel::ids::{Seq, SessionId, TurnNo};
 use everstate_kernel::input::Input;
 use everstate_kernel::state::{About, Rejection, Session};
+use everstate_runtime::cluster::NodeFacts;
 use everstate_runtime::host::{Feed, FeedError, Host};
+use everstate_runtime::ledger::Ledger;
 use everstate_runtime::ports::{Clock, Log, Registry};
 use everstate_store::archive::Archive;
 use everstate_store::facts::Upkeep;
-use tokio::sync::MutexGuard;
+use futures_util::StreamExt;
+use tokio::sync::{MutexGuard, watch};
+use tokio::task::AbortHandle;
 
 use crate::chores::Fleeting;
 use crate::claim::Claims;
@@ -23,6 +27,7 @@ use crate::error::{ApiError, Result, codes};
 use crate::ids::{Naming, SessionNames};
 use crate::keys::{Keys, Principal, random};
 use crate::menu::Menu;
+use crate::peers::seal::Seals;
 use crate::stall::Stall;
 use crate::telemetry::Telemetry;
 use crate::wiring::Source;
@@ -47,7 +52,13 @@ pub(crate) struct App {
     pub sources: Vec<Source>,
     pub gates: Gates,
     pub callers: Arc<Callers>,
+    /// The money of sessions that are not stored, where money is limited.
+    pub unstored: Option<Arc<Ledger>>,
     pub telemetry: Option<Telemetry>,
+    /// How other nodes recognise this one, if it is one of many.
+    pub seals: Option<Arc<Seals>>,
+    /// `true` when sessions can be asked for.
+    pub started: watch::Sender<bool>,
     pub closing: AtomicBool,
 }
 
@@ -69,6 +80,11 @@ impl App {
 
     pub(crate) fn names(&self, about: &About) -> SessionNames {
         SessionNames::of(&self.naming, about)
+    }
+
+    /// This node, if it is one of many.
+    pub(crate) fn node(&self) -> Option<NodeFacts> {
+        self.durable.host.nodes().into_iter().find(|it| it.is_self)
     }
 
     /// What a session's first fact says of its owner.
@@ -95,9 +111,10 @@ impl App {
             .ok_or_else(|| ApiError::new(&codes::NOT_FOUND, "the session was never created"))
     }
 
-    pub(crate) fn new_session(&self) -> SessionId {
+    /// A new session's name, of those that fall to this node.
+    pub(crate) fn new_session(&self, memory: bool) -> SessionId {
         // All of it random, so that the first letters of an id are enough to name it by hand.
-        SessionId(u128::from_be_bytes(random::<16>()))
+        self.side(memory).host.mint(|| u128::from_be_bytes(random::<16>()))
     }
 }
 
@@ -146,6 +163,8 @@ pub(crate) struct Waiting {
     session: SessionId,
     turn: TurnNo,
     answered: bool,
+    /// Says the same to the node that has the session, should this one die.
+    _attendance: Option<Attendance>,
 }
 
 impl Callers {
@@ -155,9 +174,10 @@ impl Callers {
         host: &Arc<Host>,
         session: SessionId,
         turn: TurnNo,
+        began: Seq,
     ) -> Waiting {
         *self.map().entry((session, turn)).or_default() += 1;
-        Waiting { callers: self.clone(), host: host.clone(), session, turn, answered: false }
+        self.waiting(host, session, turn, began)
     }
 
     /// One who comes later. `None`: nobody waits any more, so the turn is about to be told that its caller is gone.
@@ -166,13 +186,51 @@ impl Callers {
         host: &Arc<Host>,
         session: SessionId,
         turn: TurnNo,
+        began: Seq,
     ) -> Option<Waiting> {
         *self.map().get_mut(&(session, turn))? += 1;
-        Some(Waiting { callers: self.clone(), host: host.clone(), session, turn, answered: false })
+        Some(self.waiting(host, session, turn, began))
+    }
+
+    fn waiting(
+        self: &Arc<Callers>,
+        host: &Arc<Host>,
+        session: SessionId,
+        turn: TurnNo,
+        began: Seq,
+    ) -> Waiting {
+        let is_far = host.is_elsewhere(session);
+        Waiting {
+            callers: self.clone(),
+            host: host.clone(),
+            session,
+            turn,
+            answered: false,
+            _attendance: is_far.then(|| Attendance::new(host, session, turn, began)),
+        }
     }
 
     fn map(&self) -> std::sync::MutexGuard<'_, HashMap<(SessionId, TurnNo), usize>> {
         self.0.lock().expect("nothing panics while it holds the callers")
+    }
+}
+
+/// Follows a turn of another node, for as long as somebody waits for it here.
+#[derive(Debug)]
+struct Attendance(AbortHandle);
+
+impl Attendance {
+    /// Only after the turn was begun by its caller's own request: a turn that another began has another caller.
+    fn new(host: &Arc<Host>, session: SessionId, turn: TurnNo, began: Seq) -> Attendance {
+        let mut tail = host.tail_attending(session, began, turn);
+        let following = tokio::spawn(async move { while let Some(Ok(_)) = tail.next().await {} });
+        Attendance(following.abort_handle())
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

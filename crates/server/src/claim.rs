@@ -114,6 +114,12 @@ fn good_key(key: &str) -> Result<&str> {
     Err(ApiError::new(&codes::INVALID_VALUE, text).param("Idempotency-Key"))
 }
 
+pub(crate) enum Claimed {
+    Ours(Earlier),
+    /// Somebody else was faster, and this request is a repeat of theirs.
+    Theirs(Earlier),
+}
+
 /// What was claimed before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Earlier {
@@ -133,13 +139,12 @@ impl Claims {
     }
 
     /// Claims `target` for this request. `instead` is what an earlier try was given, where that came to nothing.
-    /// `Ok(Some(..))`: somebody else was faster, and this request is a repeat of theirs.
     pub(crate) async fn claim(
         &self,
         asked: &Asked,
         target: &Target,
         instead: Option<&Earlier>,
-    ) -> Result<Option<Earlier>> {
+    ) -> Result<Claimed> {
         let now = self.clock.now();
         let doc = ClaimDoc { body: asked.body.clone(), target: target.clone(), at: now };
         let mut expect = instead.map(|it| it.revision);
@@ -154,12 +159,14 @@ impl Claims {
                 expires_at: Some(now + KEPT_MS),
             };
             match self.registry.put(put).await {
-                Ok(_) => return Ok(None),
+                Ok(revision) => {
+                    return Ok(Claimed::Ours(Earlier { target: target.clone(), revision }));
+                }
                 Err(PutError::Down(down)) => return Err(down.into()),
                 Err(PutError::Conflict(standing)) => {
                     let revision = standing.as_ref().map(|it| it.revision);
                     if let Some(earlier) = self.judge(asked, standing)? {
-                        return Ok(Some(earlier));
+                        return Ok(Claimed::Theirs(earlier));
                     }
                     // What stands there is no obstacle (too old, or an equal request that is not repeated).
                     expect = revision;

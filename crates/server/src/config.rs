@@ -4,6 +4,7 @@
 //! What the settings of a provider or a tool mean is left to their own rooms.
 
 pub mod file;
+pub mod nodes;
 pub mod offers;
 pub mod projects;
 pub mod telemetry;
@@ -27,16 +28,22 @@ pub struct Flags {
     pub listen: Option<String>,
     pub store: Option<String>,
     pub blobs: Option<String>,
+    pub keys: Option<String>,
+    pub node: Option<String>,
+    pub advertise: Option<String>,
 }
 
 /// Everything a server is told before it starts.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub listen: Set<String>,
-    /// `sqlite:PATH` or `memory:`.
+    /// `sqlite:PATH`, `memory:` or `postgres://...`. May hold a password: shown only as [`Settings::store_shown`].
     pub store: Set<String>,
     /// A folder or `s3://BUCKET/PREFIX`; `None`: a folder beside the store.
     pub blobs: Set<Option<String>>,
+    /// Where the data keys are, if not with the state. May hold a password too.
+    pub keys: Set<Option<String>>,
+    pub node: nodes::Node,
     pub body_max_bytes: Set<u64>,
     pub admin_key: Set<Option<SecretString>>,
     /// Where traces are sent, if anywhere.
@@ -107,6 +114,8 @@ pub fn load(flags: &Flags, env: Env<'_>, here: &Path) -> Result<Settings> {
         pick.text("--listen", flags.listen.clone(), "EVERSTATE_LISTEN", &server.listen, LISTEN);
     let store = pick.text("--store", flags.store.clone(), "EVERSTATE_STORE", &server.store, STORE);
     let blobs = pick.maybe("--blobs", flags.blobs.clone(), "EVERSTATE_BLOBS", &server.blobs);
+    let keys = pick.maybe("--keys", flags.keys.clone(), "EVERSTATE_KEYS", &server.keys);
+    let node = nodes::load(&pick, flags, server)?;
     let body_max_bytes =
         pick.number("EVERSTATE_BODY_MAX_BYTES", server.body_max_bytes, BODY_MAX_BYTES)?;
     let admin_key = match env("EVERSTATE_ADMIN_KEY").filter(|it| !it.is_empty()) {
@@ -129,6 +138,8 @@ pub fn load(flags: &Flags, env: Env<'_>, here: &Path) -> Result<Settings> {
         listen,
         store,
         blobs,
+        keys,
+        node,
         body_max_bytes,
         admin_key,
         telemetry,
@@ -236,6 +247,21 @@ impl Settings {
                 return invalid(format!("[projects.{name}]: {err}"));
             }
         }
+        let urls = [
+            ("store", "EVERSTATE_STORE", Some(&self.store.value), &self.store.origin),
+            ("keys", "EVERSTATE_KEYS", self.keys.value.as_ref(), &self.keys.origin),
+        ];
+        for (key, variable, url, origin) in urls {
+            let in_file = matches!(origin, Origin::File(_));
+            if in_file && url.is_some_and(|it| nodes::has_password(it)) {
+                let text = format!(
+                    "server.{key} holds a password, which does not belong into a configuration file"
+                );
+                return Err(ApiError::new(&codes::LITERAL_SECRET, text)
+                    .why("configuration is copied and shown, secrets must not be")
+                    .attempt(format!("export {variable}=postgres://...")));
+            }
+        }
         if self.body_max_bytes.value == 0 {
             return invalid("server.body_max_bytes is 0: nothing could be said".to_owned());
         }
@@ -246,7 +272,8 @@ impl Settings {
     pub fn shown(&self) -> Vec<Shown> {
         let mut rows = vec![
             Shown::new("server.listen", json!(self.listen.value), &self.listen.origin),
-            Shown::new("server.store", json!(self.store.value), &self.store.origin),
+            Shown::new("server.store", json!(self.store_shown()), &self.store.origin),
+            Shown::new("server.keys", json!(self.keys_shown()), &self.keys.origin),
             Shown::new("server.blobs", json!(self.blobs.value), &self.blobs.origin),
             Shown::new(
                 "server.body_max_bytes",
@@ -259,6 +286,7 @@ impl Settings {
                 &self.admin_key.origin,
             ),
         ];
+        rows.extend(self.node.shown());
         let file = self.path.clone().map_or(Origin::Default, Origin::File);
         if let Some(traces) = &self.telemetry {
             rows.extend(traces.shown(&file));

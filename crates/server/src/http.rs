@@ -24,13 +24,14 @@ use crate::api;
 use crate::app::App;
 use crate::error::{ApiError, Result, codes};
 use crate::keys::{Principal, random};
-use crate::meters;
 use crate::telemetry::Asking;
+use crate::{meters, peers};
 
 /// All doors.
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(api::health::routes())
+        .merge(api::internal::routes())
         .merge(api::responses::routes())
         .merge(api::models::routes())
         .merge(api::everstate::routes())
@@ -59,6 +60,9 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let mut asking = asking(&app, &mut request);
+    if !*app.started.borrow() && !answers_at_once(&path) {
+        app.started.subscribe().wait_for(|it| *it).await.ok();
+    }
     // The panic itself was told by the log already.
     let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
@@ -85,10 +89,16 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     }
 }
 
+/// Also before the sessions are set going.
+fn answers_at_once(path: &str) -> bool {
+    api::health::PATHS.contains(&path) || path == peers::HELLO
+}
+
 /// The span of a request, where there are traces. Probes are not traced.
 fn asking(app: &App, request: &mut Request) -> Option<Asking> {
     let telemetry = app.telemetry.as_ref()?;
-    if api::health::PATHS.contains(&request.uri().path()) {
+    let path = request.uri().path();
+    if api::health::PATHS.contains(&path) || path.starts_with(api::internal::PREFIX) {
         return None;
     }
     let route = request.extensions().get::<MatchedPath>().map(|it| it.as_str().to_owned());

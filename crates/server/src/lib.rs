@@ -15,6 +15,7 @@ mod claim;
 mod ids;
 mod menu;
 mod stall;
+mod peers;
 mod chores;
 mod clock;
 mod meters;

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use everstate_runtime::cluster::NodeFacts;
 use everstate_runtime::ledger::Standing;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
@@ -25,6 +26,27 @@ pub(crate) fn handle() -> &'static PrometheusHandle {
         metrics::describe_gauge!(
             "everstate_budget_micros",
             "Money of projects that are named in the configuration, in millionths of a US dollar."
+        );
+        metrics::describe_gauge!(
+            "everstate_nodes",
+            "Nodes of the cluster, by state, as seen here."
+        );
+        metrics::describe_gauge!(
+            "everstate_buckets_owned",
+            "Buckets assigned to this node, of 1024."
+        );
+        metrics::describe_gauge!(
+            "everstate_buckets_moving",
+            "Buckets that this node has yet to take over or to let go of."
+        );
+        metrics::describe_gauge!(
+            "everstate_sessions_ready",
+            "Sessions this node has yet to adopt."
+        );
+        metrics::describe_gauge!("everstate_lease_held", "1 while this node holds its lease.");
+        metrics::describe_gauge!(
+            "everstate_assignment_lag",
+            "Revisions of the assignment this node is behind."
         );
         metrics::describe_counter!("everstate_turns_total", "Turns begun, by door.");
         metrics::describe_counter!("everstate_repeats_total", "Requests answered as repeats.");
@@ -68,16 +90,31 @@ pub(crate) fn spans(n: usize, sent: bool) {
     metrics::counter!("everstate_spans_total", "outcome" => outcome).increment(n as u64);
 }
 
+/// The cluster, as this node sees it.
+pub(crate) fn nodes(nodes: &[NodeFacts]) {
+    for (state, is) in [("alive", true), ("lost", false)] {
+        let n = nodes.iter().filter(|it| it.is_alive == is).count();
+        metrics::gauge!("everstate_nodes", "state" => state).set(n as f64);
+    }
+    let Some(own) = nodes.iter().find(|it| it.is_self) else { return };
+    metrics::gauge!("everstate_buckets_owned").set(own.n_buckets as f64);
+    metrics::gauge!("everstate_buckets_moving").set(own.n_moving as f64);
+    metrics::gauge!("everstate_sessions_ready").set(own.n_ready as f64);
+    metrics::gauge!("everstate_lease_held").set(if own.is_alive { 1.0 } else { 0.0 });
+    metrics::gauge!("everstate_assignment_lag").set(own.lag as f64);
+}
+
 pub(crate) fn live(n: usize) {
     metrics::gauge!("everstate_sessions_live").set(n as f64);
 }
 
 fn door(path: &str) -> &'static str {
-    const DOORS: [(&str, &str); 5] = [
+    const DOORS: [(&str, &str); 6] = [
         ("/v1/responses", "responses"),
         ("/v1/models", "models"),
         ("/v1/", "other_v1"),
         ("/everstate/v1/", "everstate"),
+        ("/internal/", "internal"),
         ("/", "other"),
     ];
     DOORS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or("other", |(_, door)| door)

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use everstate_kernel::event::Append;
 use everstate_kernel::ids::{Seq, SessionId};
@@ -36,6 +37,8 @@ pub struct Verified {
 }
 
 const PAGE: usize = 500;
+/// A person waits for it.
+const WAIT: Duration = Duration::from_secs(2);
 
 /// Verifies every session of every project.
 pub async fn verify(settings: &Settings, env: Env<'_>) -> Result<Vec<Verified>> {
@@ -134,7 +137,7 @@ async fn open(settings: &Settings, env: Env<'_>) -> Result<Store> {
         let text = format!("there is no store at {}", path.display());
         return Err(ApiError::new(&codes::NOT_FOUND, text).attempt("--store sqlite:PATH"));
     }
-    wiring::open_store(settings, env, NOWHERE).await
+    wiring::open_store(settings, env, NOWHERE, WAIT).await
 }
 
 /// All sessions with their projects, the newest of each project first.

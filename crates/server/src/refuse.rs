@@ -37,6 +37,12 @@ pub(crate) fn rejected(rejection: &Rejection, session: SessionId) -> ApiError {
             ApiError::new(&codes::NOT_FOUND, format!("there is no session {session}"))
         }
         Rejection::AlreadyCreated => not_now("the session exists already"),
+        Rejection::Overtaken { last } => {
+            let text = format!("{session} went on meanwhile: turn {last} was begun");
+            ApiError::new(&codes::SESSION_BUSY, text)
+                .address(format!("{session}/{last}"))
+                .retry_after_ms(1_000)
+        }
         Rejection::NoSuchTurn => not_now("the turn is not running"),
         Rejection::NoSuchItem(_) => {
             ApiError::new(&codes::NOT_FOUND, "there is no such item in the session")

@@ -26,7 +26,10 @@ pub struct Ready {
     /// The admin key, if it was made just now. It is never shown again.
     pub new_key: Option<String>,
     pub sources: Vec<Source>,
+    /// Without its password.
     pub store: String,
+    /// This node's name, if it is one of many.
+    pub node: Option<String>,
 }
 
 /// Serves until the process is told to stop (SIGTERM or Ctrl-C), then closes in good order.
@@ -46,12 +49,36 @@ pub async fn serve_until(
         ApiError::new(&codes::INTERNAL, format!("the listening socket has no address: {err}"))
     })?;
     meters::handle();
-    let store = settings.store.value.clone();
-    let Wired { app, new_key, sources } = wiring::wire(settings, env, address).await?;
-    ready(Ready { url: format!("http://{}", reachable(address)), new_key, sources, store });
-    let chores = tokio::spawn(chores::run(app.clone()));
-    accept(listener, app.clone(), stop).await;
-    chores.abort();
+    let store = settings.store_shown();
+    // A database may be long in coming, and nobody has to wait for it. Files are opened at once or not at all.
+    let waits = settings.is_shared();
+    let mut stop = std::pin::pin!(stop);
+    let wired = tokio::select! {
+        wired = wiring::wire(settings, env, address) => wired?,
+        () = &mut stop, if waits => return Ok(()),
+    };
+    let Wired { app, new_key, sources } = wired;
+    let mut is_started = app.started.subscribe();
+    let stop = async move {
+        if !waits {
+            is_started.wait_for(|it| *it).await.ok();
+        }
+        stop.await;
+    };
+    let mut accepting = std::pin::pin!(accept(listener, app.clone(), stop));
+    // Other nodes ask who we are while the sessions are set going; everybody else waits.
+    let started = tokio::select! {
+        started = wiring::start(&app) => started.map(|()| true),
+        () = &mut accepting => Ok(false),
+    };
+    if started? {
+        let node = app.node().map(|it| it.name);
+        let url = format!("http://{}", reachable(address));
+        ready(Ready { url, new_key, sources, store, node });
+        let chores = tokio::spawn(chores::run(app.clone()));
+        accepting.await;
+        chores.abort();
+    }
     if let Some(telemetry) = &app.telemetry {
         telemetry.close().await;
     }

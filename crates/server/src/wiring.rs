@@ -1,10 +1,12 @@
 //! Puts everything together: store, providers, offers, tools, hosts, doors.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use everstate_kernel::offer::Offer;
 use everstate_providers::config::ProviderConfig;
@@ -12,16 +14,19 @@ use everstate_providers::found::{Found, found};
 use everstate_providers::kind::{self, Around, Credentials, Opened};
 use everstate_providers::ourselves::is_ourselves;
 use everstate_providers::rehearsal;
-use everstate_runtime::host::{Host, Ports};
+use everstate_runtime::host::{Host, Membership, Ports};
 use everstate_runtime::ledger::{Ledger, Limits};
 use everstate_runtime::market::Market;
-use everstate_runtime::ports::{Clock, Model, Tools};
-use everstate_runtime::settings::HostSettings;
+use everstate_runtime::ports::{Clock, Model, Peers, Tools};
+use everstate_runtime::settings::{HostSettings, NodeSettings};
+use everstate_runtime::start::StartError;
 use everstate_store::blobs::place::Place;
 use everstate_store::keys::source::KeySource;
 use everstate_store::open::{self, OpenError, Store};
 use everstate_tools::Toolbox;
 use secrecy::ExposeSecret;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::app::{App, Callers, Gates, Side};
 use crate::chores::Fleeting;
@@ -32,6 +37,8 @@ use crate::error::{ApiError, Result, codes};
 use crate::ids::Naming;
 use crate::keys::{Keys, drawn_once, random};
 use crate::menu::Menu;
+use crate::peers::HttpPeers;
+use crate::peers::seal::Seals;
 use crate::stall::{Goods, Stall};
 use crate::telemetry::Telemetry;
 
@@ -58,7 +65,8 @@ pub struct Source {
 
 pub type Env<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
 
-/// `listen` is where this server is going to be reached.
+/// Everything but the sessions under way: [`start`] sets them going. `listen` is where this server is going to be
+/// reached.
 pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -> Result<Wired> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let (goods, sources) = goods(&settings, env, listen)?;
@@ -67,24 +75,33 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
     let menu = Menu::new(toolbox.declared());
     let tools: Arc<dyn Tools> = Arc::new(toolbox);
 
-    let kept = open_store(&settings, env, listen).await?;
+    let wait = Duration::from_secs(settings.node.store_wait_s.value);
+    let kept = open_store(&settings, env, listen, wait).await?;
     let fleeting = open::open("memory:", open::Settings::default())
         .await
         .map_err(|err| ApiError::new(&codes::STORE_FAILED, err.to_string()))?;
     let registry = kept.registry.clone();
     let market = goods.market(&*registry).await?;
-    let durable = side(&kept, &tools, &clock, market.clone());
-    let memory = side(&fleeting, &tools, &clock, market);
+    let (membership, seals) = match settings.is_shared() {
+        true => {
+            let (membership, seals) = membership(&settings, &kept, listen)?;
+            (Some(membership), Some(seals))
+        }
+        false => (None, None),
+    };
+    let instance = match &membership {
+        Some(it) => it.node.name.clone(),
+        None => format!("{:016x}", u64::from_be_bytes(random())),
+    };
+    let durable = side(&kept, &tools, &clock, market.clone(), membership);
+    let memory = side(&fleeting, &tools, &clock, market, None);
     let hosts = vec![durable.host.clone(), memory.host.clone()];
     let stall = Stall::open(goods, hosts, registry.clone(), clock.clone()).await?;
     let naming = Naming::new(&drawn_once(&*registry, clock.now(), "naming").await?);
     let admin = settings.admin_key.value.as_ref().map(ExposeSecret::expose_secret);
     let (keys, new_key) = Keys::open(registry.clone(), clock.clone(), admin).await?;
     let telemetry = match &settings.telemetry {
-        Some(traces) => {
-            let instance = format!("{:016x}", u64::from_be_bytes(random()));
-            Some(Telemetry::start(traces, env, &instance, &sources)?)
-        }
+        Some(traces) => Some(Telemetry::start(traces, env, &instance, &sources)?),
         None => None,
     };
     if let Some(telemetry) = &telemetry {
@@ -95,11 +112,6 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
     if let Some((stored, unstored)) = &ledgers {
         durable.host.keep_ledger(stored.clone());
         memory.host.keep_ledger(unstored.clone());
-    }
-    durable.host.start().await?;
-    if let Some((_, unstored)) = &ledgers {
-        // Nodes share the documents, so this one has one name in them.
-        unstored.begin(durable.host.epoch());
     }
     memory.host.start().await?;
     let app = App {
@@ -118,20 +130,90 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         sources: sources.clone(),
         gates: Gates::default(),
         callers: Arc::new(Callers::default()),
+        unstored: ledgers.map(|(_, unstored)| unstored),
         telemetry,
+        seals,
+        started: watch::Sender::new(false),
         closing: AtomicBool::new(false),
         settings,
     };
     Ok(Wired { app: Arc::new(app), new_key, sources })
 }
 
-fn side(store: &Store, tools: &Arc<dyn Tools>, clock: &Arc<dyn Clock>, market: Market) -> Side {
+/// Sets the stored sessions going. Other nodes may ask who we are meanwhile.
+pub(crate) async fn start(app: &App) -> Result<()> {
+    let until = patience(&app.settings);
+    loop {
+        match app.durable.host.start().await {
+            Ok(()) => break,
+            Err(StartError::Refused(why)) => {
+                return Err(ApiError::new(&codes::NODE_REFUSED, why));
+            }
+            Err(StartError::Down(down)) if app.settings.is_shared() => {
+                wait_for_store(&down, until).await?;
+            }
+            Err(StartError::Down(down)) => return Err(down.into()),
+        }
+    }
+    if let Some(unstored) = &app.unstored {
+        // Nodes share the documents, so this one has one name in them.
+        unstored.begin(app.durable.host.epoch());
+    }
+    app.started.send_replace(true);
+    Ok(())
+}
+
+fn patience(settings: &Settings) -> Instant {
+    let wait = if settings.is_shared() { settings.node.store_wait_s.value } else { 0 };
+    Instant::now() + Duration::from_secs(wait)
+}
+
+const STORE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Until it is time to try again. An error when it has been long enough.
+async fn wait_for_store(why: &(dyn fmt::Display + Sync), until: Instant) -> Result<()> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ApiError::new(&codes::STORE_UNREACHABLE, why.to_string())
+            .why("`server.store_wait_s` says how long a start waits for it"));
+    }
+    tracing::warn!("{why}; tried again for {} s more", left.as_secs());
+    tokio::time::sleep(STORE_AGAIN.min(left)).await;
+    Ok(())
+}
+
+fn membership(
+    settings: &Settings,
+    store: &Store,
+    listen: SocketAddr,
+) -> Result<(Membership, Arc<Seals>)> {
+    let address = settings.node.address(listen)?;
+    let lease_ms = settings.node.lease_ttl_ms.value;
+    let name = settings.node.name(listen);
+    let node = NodeSettings {
+        lease_ms,
+        beat_ms: lease_ms / 5,
+        look_ms: lease_ms / 10,
+        ..NodeSettings::new(&name, &address, env!("CARGO_PKG_VERSION"))
+    };
+    let seals = Arc::new(Seals::new(&store.secret("node")));
+    let peers: Arc<dyn Peers> = Arc::new(HttpPeers::new(seals.clone())?);
+    Ok((Membership { node, peers }, seals))
+}
+
+fn side(
+    store: &Store,
+    tools: &Arc<dyn Tools>,
+    clock: &Arc<dyn Clock>,
+    market: Market,
+    membership: Option<Membership>,
+) -> Side {
     let ports = Ports {
         log: store.log.clone(),
         registry: store.registry.clone(),
         tools: tools.clone(),
         clock: clock.clone(),
-        membership: None,
+        membership,
     };
     Side { host: Host::new(ports, market, HostSettings::default()), log: store.log.clone() }
 }
@@ -161,10 +243,12 @@ fn ledgers(
     Some((ledger(true), ledger(false)))
 }
 
+/// `wait`: for a database that is not there yet. Files are not waited for.
 pub(crate) async fn open_store(
     settings: &Settings,
     env: Env<'_>,
     listen: SocketAddr,
+    wait: Duration,
 ) -> Result<Store> {
     let url = match settings.store.value.strip_prefix("sqlite:") {
         Some(path) => {
@@ -181,18 +265,20 @@ pub(crate) async fn open_store(
     };
     let address = format!("http://{listen}");
     let blobs = blobs(settings, env)?;
-    let how = open::Settings { keys, blobs, address, ..Default::default() };
+    let keys_url = settings.keys.value.clone();
+    let how = open::Settings { keys, keys_url, blobs, wait, address, ..Default::default() };
     open::open(&url, how).await.map_err(|err| {
         let code = match &err {
             OpenError::Locked { .. } => &codes::STORE_LOCKED,
             OpenError::Newer { .. } => &codes::STORE_NEWER,
             OpenError::BadUrl(_) => &codes::CONFIG_INVALID,
+            OpenError::Down(_) if settings.is_shared() => &codes::STORE_UNREACHABLE,
             OpenError::Foreign(_)
             | OpenError::Key(_)
             | OpenError::Blobs(_)
             | OpenError::Down(_) => &codes::STORE_FAILED,
         };
-        ApiError::new(code, err.to_string())
+        ApiError::new(code, settings.without_passwords(&err.to_string()))
     })
 }
 

@@ -30,7 +30,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("object_store", &["store"]),
     ("axum", &["server"]),
     ("hyper-util", &["server"]),
-    ("reqwest", &["providers", "tools", "cli"]),
+    ("reqwest", &["providers", "tools", "server", "cli"]),
     ("jsonschema", &["tools"]),
     ("clap", &["cli"]),
 ];

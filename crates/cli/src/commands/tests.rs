@@ -81,6 +81,8 @@ fn is_of_start(word: &str) -> bool {
         &doors::STORE_LOCKED,
         &doors::STORE_NEWER,
         &doors::STORE_FAILED,
+        &doors::STORE_UNREACHABLE,
+        &doors::NODE_REFUSED,
     ]
     .contains(&row)
 }
@@ -180,6 +182,11 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "AWS_...",
         "where blobs are in a bucket: its credentials, region and endpoint; see [blobs.md](../blobs.md)",
     ),
+    ("EVERSTATE_KEYS", "as `serve --keys`"),
+    ("EVERSTATE_NODE_NAME", "as `serve --node-name`"),
+    ("EVERSTATE_ADVERTISE", "as `serve --advertise`"),
+    ("EVERSTATE_LEASE_TTL_MS", "as `server.lease_ttl_ms`"),
+    ("EVERSTATE_STORE_WAIT_S", "as `server.store_wait_s`"),
     ("EVERSTATE_CONFIG", "as `serve --config`"),
     ("EVERSTATE_BODY_MAX_BYTES", "as `server.body_max_bytes`"),
     (

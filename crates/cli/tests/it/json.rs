@@ -59,6 +59,8 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
                 words(&format!("{nobody}/1/c1 --ok --failed")),
             ],
         ),
+        ("node list", vec![words("")]),
+        ("node show", vec![words("n1"), words("../x"), words("")]),
         (
             "explain",
             vec![

@@ -10,3 +10,5 @@ mod config;
 mod crash;
 mod demo;
 mod json;
+mod many;
+mod nodes;

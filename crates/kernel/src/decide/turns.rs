@@ -11,6 +11,14 @@ use crate::state::{CallState, Rejection};
 use crate::tool::{Runs, Safety};
 
 impl Draft<'_> {
+    /// Whoever continues what they saw must not continue what they did not see.
+    pub(super) fn expect(&self, turn: TurnNo) -> Result<(), Rejection> {
+        match self.live.turn_no {
+            last if last.checked_add(1) == Some(turn) => Ok(()),
+            last => Err(Rejection::Overtaken { last }),
+        }
+    }
+
     pub(super) fn begin(&mut self, begin: Begin) -> Result<(), Rejection> {
         if let Some(running) = self.live.turn.as_ref().map(|it| it.no) {
             match begin.when_busy {

@@ -7,6 +7,7 @@ mod effects;
 mod events;
 pub(crate) mod explain;
 pub(crate) mod installation;
+mod nodes;
 mod say;
 mod sessions;
 mod verify;
@@ -40,6 +41,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/everstate/v1/effects/resolve", post(effects::resolve))
         .route("/everstate/v1/budgets", get(budgets::list))
         .route("/everstate/v1/budgets/{id}", get(budgets::show))
+        .route("/everstate/v1/nodes", get(nodes::list))
+        .route("/everstate/v1/nodes/{name}", get(nodes::show))
         .route("/everstate/v1/offers", get(installation::offers))
         .route("/everstate/v1/tools", get(installation::tools))
         .route("/everstate/v1/config", get(installation::config))

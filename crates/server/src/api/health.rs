@@ -27,6 +27,13 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     if app.closing() {
         return (StatusCode::SERVICE_UNAVAILABLE, "closing\n").into_response();
     }
+    if !*app.started.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response();
+    }
+    if app.node().is_some_and(|it| !it.is_alive) {
+        let text = "this node has lost its lease\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
     match app.durable.log.next_due(&Buckets::all()).await {
         Ok(_) => "ok\n".into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response(),
@@ -34,6 +41,10 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let nodes = app.durable.host.nodes();
+    if !nodes.is_empty() {
+        meters::nodes(&nodes);
+    }
     meters::live(app.durable.host.n_live() + app.memory.host.n_live());
     if let Some(ledger) = app.durable.host.ledger() {
         let known = ledger.known();

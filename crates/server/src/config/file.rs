@@ -39,6 +39,16 @@ pub struct ServerConfig {
     pub body_max_bytes: Option<u64>,
     /// Where the key that wraps all data keys is: `env:NAME`, `file:PATH` or `command:COMMAND`.
     pub master_key: Option<String>,
+    /// Where the data keys are, if not with the state: `postgres://...`.
+    pub keys: Option<String>,
+    /// Of many: this node's name, the same after a restart.
+    pub node: Option<String>,
+    /// Of many: where the others reach this node.
+    pub advertise: Option<String>,
+    /// Of many, and the same for all: a node that was silent for so long has lost its sessions.
+    pub lease_ttl_ms: Option<u64>,
+    /// How long a start waits for a database that does not answer.
+    pub store_wait_s: Option<u64>,
 }
 
 /// Limits of every turn, where they are not the built-in ones.

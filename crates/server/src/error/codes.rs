@@ -173,6 +173,10 @@ codes! {
         "The store was written by a later release. An older reader would show less than there is, so it shows nothing; the file was not touched.";
     STORE_FAILED: "store_failed", 500, SERVER, false, exit 1,
         "The store cannot be opened.";
+    STORE_UNREACHABLE: "store_unreachable", 500, SERVER, false, exit 8,
+        "The database cannot be reached or used, also after `server.store_wait_s` of waiting.";
+    NODE_REFUSED: "node_refused", 500, SERVER, false, exit 6,
+        "This node must not join the others: one of its name is there and lives, or it is of a release that cannot read what they write. Names are unique: `--node-name`.";
 }
 
 /// The row of a word.

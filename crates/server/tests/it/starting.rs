@@ -102,3 +102,17 @@ async fn names_outlive_a_restart() {
     let answer = client.get(url).bearer_auth(crate::server::KEY).send().await.unwrap();
     assert_eq!(read(answer).await.json, made);
 }
+
+#[tokio::test]
+async fn a_server_alone_is_no_node_and_has_no_inner_door() {
+    let server = Server::start("").await;
+    let nodes = server.get("/everstate/v1/nodes").await;
+    assert_eq!((nodes.status, &nodes.json["items"]), (200, &json!([])));
+    let named = server.get("/everstate/v1/nodes/n1").await;
+    assert_eq!((named.status, &named.json["error"]["code"]), (404, &json!("not_found")));
+    for path in ["nudge", "tail", "erase", "delete"] {
+        let answer = server.post(&format!("/internal/v1/{path}"), json!({})).await;
+        assert_eq!((answer.status, &answer.json["error"]["code"]), (404, &json!("unknown_url")));
+    }
+    assert_eq!(server.get("/internal/v1/hello").await.status, 404);
+}

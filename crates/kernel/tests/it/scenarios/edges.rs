@@ -321,3 +321,33 @@ fn a_client_tells_one_result_of_a_call() {
         "#]],
     );
 }
+
+#[test]
+fn what_continues_one_turn_does_not_continue_another() {
+    check(
+        "
+        expect 1
+        user: hello
+        expect 2
+        placed: eu-1
+        model: hello to you
+        expect 1
+        expect 2
+        expect 3
+        ",
+        expect![[r#"
+              - nothing follows
+              2 turn 1: user "hello"
+              2 step 1
+              2 attempt 1.1#1 first
+              - nothing follows
+              3 1.1#1 placed: eu-1
+              4 1.1#1 replied: assistant "hello to you"
+              4 turn 1 completed
+              - refused: Overtaken { last: 1 }
+              - nothing follows
+              - refused: Overtaken { last: 1 }
+            wants: nothing
+        "#]],
+    );
+}

@@ -187,6 +187,7 @@ impl Play {
                 self.feed(Input::Compact { summary: vec![Part::text("in short")], through });
             }
             "erase" => self.feed(Input::Erase { items: vec![item_id(rest)] }),
+            "expect" => self.feed(Input::Expect { turn: rest.parse().unwrap() }),
             "park" => self.feed(Input::Park { reason: "a test".into() }),
             "unpark" => self.feed(Input::Unpark),
             "fork" => {

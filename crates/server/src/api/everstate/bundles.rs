@@ -29,7 +29,7 @@ use crate::bundle::case::{Found, Reader, Writer};
 use crate::bundle::intake::{Intake, Refused, Taken};
 use crate::bundle::record::{End, Manifest, Name, Record, Records};
 use crate::bundle::seal::Recipient;
-use crate::claim::{Asked, Target};
+use crate::claim::{Asked, Claimed, Target};
 use crate::error::{ApiError, Result, codes};
 use crate::http::{Answer, Id, Params};
 use crate::ids::SessionNames;
@@ -253,7 +253,7 @@ pub(super) async fn import(
     body: Body,
 ) -> Result<Answer> {
     let _turn = IMPORTS.acquire().await;
-    let session = app.new_session();
+    let session = app.new_session(false);
     let mut body = body.into_data_stream();
     let taking = async {
         let taken = take(&app, &who, &headers, &wanted, session, &mut body).await;
@@ -419,7 +419,7 @@ async fn begin(
         let target = Target { session, turn: 0, memory: false, risky: false };
         let earlier = app.claims.earlier(&asked).await.map_err(|err| (err, true))?;
         let won = app.claims.claim(&asked, &target, earlier.as_ref()).await;
-        if won.map_err(|err| (err, true))?.is_some() {
+        if let Claimed::Theirs(_) = won.map_err(|err| (err, true))? {
             let text =
                 "another request with this Idempotency-Key takes the same bundle in just now";
             return Err((ApiError::new(&codes::NOT_POSSIBLE, text), true));

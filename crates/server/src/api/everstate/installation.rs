@@ -78,12 +78,14 @@ pub(super) async fn doctor(State(app): State<Arc<App>>, who: Principal) -> Resul
 
 pub(crate) fn store_told(settings: &Settings, facts: &Facts) -> Value {
     json!({
-        "url": settings.store.value,
+        "url": settings.store_shown(),
         "path": facts.path.as_ref().map(|it| it.display().to_string()),
         "schema": facts.schema,
         "bytes": facts.bytes,
         "flush_us": facts.flush.map(|it| it.as_micros() as u64),
         "keys": facts.keys,
+        "server": facts.server,
+        "promise": facts.promise,
         "blobs": facts.blobs,
         "blobs_down": facts.blobs_down,
     })
@@ -194,7 +196,7 @@ pub(super) async fn remove_key(
     Ok(json!({ "id": id, "deleted": true }).into())
 }
 
-fn admin(who: &Principal) -> Result<()> {
+pub(super) fn admin(who: &Principal) -> Result<()> {
     if who.admin {
         return Ok(());
     }

@@ -89,7 +89,10 @@ pub(super) async fn say(
         when_busy: if say.steer { WhenBusy::Steer } else { WhenBusy::Refuse },
     };
     let feed = Feed { key: Some(asked.append_key(&target)) };
-    let seq = match app.durable.host.feed(session, vec![Input::Begin(begin)], feed).await {
+    // A turn that is steered may have ended meanwhile, and another been begun: that is heard by the next one then.
+    let expect = (!say.steer).then_some(Input::Expect { turn });
+    let inputs = expect.into_iter().chain([Input::Begin(begin)]).collect();
+    let seq = match app.durable.host.feed(session, inputs, feed).await {
         Ok(fed) => fed.seq,
         Err(FeedError::Seen(seq)) => seq,
         Err(err) => return Err(refuse::feed(err, session)),

@@ -9,7 +9,7 @@ use everstate_kernel::fork::inherit;
 use everstate_kernel::ids::{Millis, Seq, SessionId, TurnNo};
 use everstate_kernel::input::{Create, Input};
 use everstate_kernel::state::{Call, CallState, Session};
-use everstate_runtime::host::Feed;
+use everstate_runtime::host::{Feed, FeedError};
 use everstate_runtime::ports::{ListKey, Listed};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::effects::tool_of;
 use crate::api::responses::{fold, turn_name};
 use crate::app::App;
-use crate::claim::{Asked, Target};
+use crate::claim::{Asked, Claimed, Target};
 use crate::error::{ApiError, Result, codes, shown};
 use crate::http::{Answer, Id, Params, Whole};
 use crate::keys::Principal;
@@ -293,9 +293,18 @@ pub(super) async fn fork(
     };
     let inheritance = inherit(&cut)
         .ok_or_else(|| ApiError::new(&codes::NOT_POSSIBLE, "there is nothing before this event"))?;
-    let session = app.new_session();
-    let target = Target { session, turn: 0, memory: false, risky: false };
-    app.claims.claim(&asked, &target, earlier.as_ref()).await?;
+    // Whoever claimed it before may still be about to make it, perhaps at another node: under one name it is one.
+    let target = match earlier {
+        Some(earlier) => earlier.target,
+        None => {
+            let session = app.new_session(false);
+            let target = Target { session, turn: 0, memory: false, risky: false };
+            match app.claims.claim(&asked, &target, None).await? {
+                Claimed::Ours(it) | Claimed::Theirs(it) => it.target,
+            }
+        }
+    };
+    let session = target.session;
     let create = Create {
         id: session,
         project: who.project.to_string(),
@@ -305,11 +314,11 @@ pub(super) async fn fork(
         inheritance: Some(inheritance),
         epoch: app.epoch(false),
     };
-    app.durable
-        .host
-        .feed(session, vec![Input::Create(create)], Feed::default())
-        .await
-        .map_err(|err| refuse::feed(err, session))?;
+    let how = Feed { key: Some(asked.append_key(&target)) };
+    match app.durable.host.feed(session, vec![Input::Create(create)], how).await {
+        Ok(_) | Err(FeedError::Seen(_)) => {}
+        Err(err) => return Err(refuse::feed(err, session)),
+    }
     Ok(told(&app, &*app.session(&who, session).await?)?.into())
 }
 

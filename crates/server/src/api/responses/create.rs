@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use everstate_dialects::responses::request::{CreateRequest, read_create};
 use everstate_kernel::event::{End, Why};
-use everstate_kernel::ids::Seq;
+use everstate_kernel::ids::{Seq, TurnNo};
 use everstate_kernel::input::Input;
 use everstate_kernel::state::Rejection;
 use everstate_runtime::host::{Feed, FeedError};
@@ -16,7 +16,7 @@ use super::draft::{self, Draft};
 use super::follow::{Following, complaint, sse};
 use super::standing::{Standing, standing};
 use crate::app::{App, Waiting};
-use crate::claim::{Asked, Target};
+use crate::claim::{Asked, Claimed, Earlier, Target};
 use crate::error::{ApiError, Result, codes};
 use crate::http::{self, Answer, Whole};
 use crate::ids::SessionNames;
@@ -77,26 +77,61 @@ async fn begin(
     trace: Option<String>,
 ) -> Result<Begun> {
     let _alone = app.gates.claim(&asked.name()).await;
-    let mut instead = None;
+    let mut claimed = None;
+    let mut again = None;
     if let Some(earlier) = app.claims.earlier(asked).await? {
         match standing(app, who, asked, &earlier.target).await? {
             Standing::There(started) => return repeat(app, who, earlier.target, started).await,
-            Standing::Nothing => instead = Some(earlier),
+            Standing::Unbegun => again = Some(earlier.target.clone()),
+            Standing::Lost => {}
+        }
+        claimed = Some(earlier);
+    }
+    let mut overtaken = 0;
+    loop {
+        let mut draft = draft::draft(app, who, request, again.as_ref()).await?;
+        draft.begin.terms.trace = trace.clone();
+        if claimed.as_ref().is_none_or(|it| it.target != draft.target || again.is_none()) {
+            match app.claims.claim(asked, &draft.target, claimed.as_ref()).await? {
+                Claimed::Ours(ours) => claimed = Some(ours),
+                Claimed::Theirs(earlier) => return theirs(app, who, asked, earlier).await,
+            }
+        }
+        let session = draft.target.session;
+        match feed(app, draft, request, asked).await? {
+            Fed::Begun(begun) => return Ok(*begun),
+            // Its place was taken: what is continued from here on is a fork.
+            Fed::Overtaken { last } if overtaken >= OVERTAKEN_MAX => {
+                return Err(refuse::rejected(&Rejection::Overtaken { last }, session));
+            }
+            Fed::Overtaken { .. } => {
+                overtaken += 1;
+                again = None;
+            }
         }
     }
-    let mut draft = draft::draft(app, who, request).await?;
-    draft.begin.terms.trace = trace;
-    let target = draft.target.clone();
-    if let Some(earlier) = app.claims.claim(asked, &target, instead.as_ref()).await? {
-        return match standing(app, who, asked, &earlier.target).await? {
-            Standing::There(started) => repeat(app, who, earlier.target, started).await,
-            Standing::Nothing => Err(ApiError::new(
-                &codes::SESSION_BUSY,
-                "the same request is being begun elsewhere",
-            )),
-        };
+}
+
+/// Each time somebody else has to have begun a turn in between.
+const OVERTAKEN_MAX: usize = 3;
+
+enum Fed {
+    Begun(Box<Begun>),
+    /// Another continued the same session first.
+    Overtaken {
+        last: TurnNo,
+    },
+}
+
+/// Somebody else claimed the same request, perhaps at another node.
+async fn theirs(app: &Arc<App>, who: &Principal, asked: &Asked, earlier: Earlier) -> Result<Begun> {
+    match standing(app, who, asked, &earlier.target).await? {
+        Standing::There(started) => repeat(app, who, earlier.target, started).await,
+        Standing::Unbegun | Standing::Lost => {
+            let text = "the same request is being begun elsewhere";
+            Err(ApiError::new(&codes::SESSION_BUSY, text))
+        }
     }
-    feed(app, draft, request, asked).await
 }
 
 async fn feed(
@@ -104,19 +139,24 @@ async fn feed(
     draft: Draft<'_>,
     request: &CreateRequest,
     asked: &Asked,
-) -> Result<Begun> {
+) -> Result<Fed> {
     let Draft { target, names, create, begin, after, open, session, _alone } = draft;
     let host = &app.side(target.memory).host;
     // Listening begins before anything is said, so that nothing is missed.
     let tail = host.tail(target.session, after);
     let voice = begin.terms.voice.clone();
-    let inputs = create.map(Input::Create).into_iter().chain([Input::Begin(begin)]).collect();
+    // What is continued must still be what was seen, also if another node continues it at the same time.
+    let first = create.map_or(Input::Expect { turn: target.turn }, Input::Create);
+    let inputs = vec![first, Input::Begin(begin)];
     let how = Feed { key: Some(asked.append_key(&target)) };
     let seq = match host.feed(target.session, inputs, how).await {
         Ok(fed) => fed.seq,
         Err(FeedError::Seen(seq)) => seq,
+        Err(FeedError::Rejected(Rejection::Overtaken { last })) => {
+            return Ok(Fed::Overtaken { last });
+        }
         Err(err) => {
-            if matches!(err, FeedError::Rejected(_) | FeedError::Draining) {
+            if matches!(err, FeedError::Rejected(_)) {
                 app.claims.forget(asked).await?;
             }
             return Err(match err {
@@ -128,7 +168,7 @@ async fn feed(
         }
     };
     let waiting =
-        (!request.background).then(|| app.callers.wait(host, target.session, target.turn));
+        (!request.background).then(|| app.callers.wait(host, target.session, target.turn, seq));
     if target.memory {
         app.fleeting.keep(target.session, app.clock.now(), asked.is_keyed());
     }
@@ -137,7 +177,7 @@ async fn feed(
     if let Some(session) = &session {
         following.know(session);
     }
-    Ok(Begun { target, following, seq, repeats: false, waiting })
+    Ok(Fed::Begun(Box::new(Begun { target, following, seq, repeats: false, waiting })))
 }
 
 async fn repeat(app: &Arc<App>, who: &Principal, target: Target, started: Seq) -> Result<Begun> {
@@ -157,7 +197,7 @@ async fn answer(
     let Begun { target, mut following, seq, repeats, mut waiting } = begun;
     let host = &app.side(target.memory).host;
     if repeats && !request.background {
-        waiting = app.callers.join(host, target.session, target.turn);
+        waiting = app.callers.join(host, target.session, target.turn, seq);
         if waiting.is_none() {
             // It has ended, or is about to.
             if following.hear_all().await?.end == End::Cancelled(Why::CallerLost) {

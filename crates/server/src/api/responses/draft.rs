@@ -43,10 +43,13 @@ pub(super) struct Draft<'a> {
     pub(super) _alone: Option<MutexGuard<'a, ()>>,
 }
 
+/// `again`: what an earlier try of the same request was given, and may still be about to begin. A session that this one
+/// would make is given the same name, so that one of the two is made.
 pub(super) async fn draft<'a>(
     app: &'a Arc<App>,
     who: &Principal,
     request: &CreateRequest,
+    again: Option<&Target>,
 ) -> Result<Draft<'a>> {
     support::supported(request)?;
     app.stall.want(&request.model).await?;
@@ -69,14 +72,17 @@ pub(super) async fn draft<'a>(
         Some(base) => {
             let inheritance = fork::inherit(&base.session)
                 .ok_or_else(|| ApiError::new(&codes::INTERNAL, "the parent was never created"))?;
-            (session, turn) = (app.new_session(), inheritance.turn_no + 1);
+            turn = inheritance.turn_no + 1;
+            let parent = App::about(&base.session)?.id;
+            session = fresh(app, again, turn, memory, Some(parent));
             names =
                 SessionNames::new(&app.naming, &who.project, session, inheritance.lineage.clone());
             after = 0;
             create = Some(new(app, who, session, Some(inheritance), memory));
         }
         None => {
-            (session, turn) = (app.new_session(), 1);
+            turn = 1;
+            session = fresh(app, again, turn, memory, None);
             names = SessionNames::new(&app.naming, &who.project, session, Vec::new());
             after = 0;
             create = Some(new(app, who, session, None, memory));
@@ -101,6 +107,18 @@ pub(super) async fn draft<'a>(
         Some(_) | None => (None, None),
     };
     Ok(Draft { target, names, create, begin, after, open, session, _alone })
+}
+
+fn fresh(
+    app: &App,
+    again: Option<&Target>,
+    turn: TurnNo,
+    memory: bool,
+    parent: Option<SessionId>,
+) -> SessionId {
+    let same =
+        again.filter(|it| it.turn == turn && it.memory == memory && Some(it.session) != parent);
+    same.map_or_else(|| app.new_session(memory), |it| it.session)
 }
 
 fn new(

@@ -21,8 +21,11 @@ use crate::refuse;
 pub(super) enum Standing {
     /// Its turn is there, begun by this append.
     There(Seq),
-    /// It came to nothing, and left nothing outside: it may be begun anew.
-    Nothing,
+    /// Its turn is not there. Whoever claimed it may still be about to begin it, perhaps at another node: begun again
+    /// under the same names, it lands once.
+    Unbegun,
+    /// It was lost, and left nothing outside: it may be begun anew.
+    Lost,
 }
 
 pub(super) async fn standing(
@@ -41,11 +44,11 @@ pub(super) async fn standing(
             .why("it was made with `store: false`: its answer is not kept for long")
             .attempt("find out what it did, then send it anew, with another Idempotency-Key"));
         }
-        Err(FeedError::NotFound) => return Ok(Standing::Nothing),
+        Err(FeedError::NotFound) => return Ok(Standing::Unbegun),
         Err(err) => return Err(refuse::feed(err, target.session)),
     };
     let Some(past) = session.transcript.turns.get(&target.turn) else {
-        return Ok(Standing::Nothing);
+        return Ok(Standing::Unbegun);
     };
     if !target.memory && delete::is_deleted(app, who, target.session, target.turn).await? {
         return Err(ApiError::new(&codes::NOT_FOUND, "the first try's response was deleted"));
@@ -63,7 +66,7 @@ pub(super) async fn standing(
         .attempt(format!("everstate session show {at}"))
         .address(at));
     }
-    Ok(Standing::Nothing)
+    Ok(Standing::Lost)
 }
 
 /// A tool with effects that had been started in this turn.

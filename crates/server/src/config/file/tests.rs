@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::*;
+use crate::config::nodes::{LEASE_TTL_MS, STORE_WAIT_S};
 use crate::config::{BODY_MAX_BYTES, LISTEN, STORE};
 
 struct Section {
@@ -37,7 +38,32 @@ const SECTIONS: &[Section] = &[
             ("listen", "address and port; `--listen` and `EVERSTATE_LISTEN` come first", ""),
             (
                 "store",
-                "`sqlite:PATH` or `memory:`; a path is beside this file; `--store` and `EVERSTATE_STORE` come first",
+                "`sqlite:PATH`, `memory:`, or `postgres://...` for many nodes ([cluster.md](../cluster.md)); a path is beside this file, a password is not in it; `--store` and `EVERSTATE_STORE` come first",
+                "",
+            ),
+            (
+                "keys",
+                "where the data keys are: `postgres://...`; `--keys` and `EVERSTATE_KEYS` come first",
+                "with the state",
+            ),
+            (
+                "node",
+                "of many nodes: this one's name, the same after a restart; 1 to 64 of `a-z A-Z 0-9 . _ -`; `--node-name` and `EVERSTATE_NODE_NAME` come first",
+                "the host's name and the port",
+            ),
+            (
+                "advertise",
+                "of many nodes: where the others reach this one, `HOST:PORT` or a URL; `--advertise` and `EVERSTATE_ADVERTISE` come first",
+                "`listen`, with the host's name if that is every address",
+            ),
+            (
+                "lease_ttl_ms",
+                "of many nodes, and the same for all: milliseconds of silence, from 500 to 120,000, after which a node has lost its sessions; `EVERSTATE_LEASE_TTL_MS` comes first",
+                "",
+            ),
+            (
+                "store_wait_s",
+                "seconds for which a start waits for a database that does not answer; `EVERSTATE_STORE_WAIT_S` comes first",
                 "",
             ),
             (
@@ -308,6 +334,11 @@ store = "sqlite:state.db"
 blobs = "s3://our-bucket/everstate"
 body_max_bytes = 67_108_864
 master_key = "env:MASTER_KEY"
+keys = "postgres://keys.example/everstate"
+node = "node-1"
+advertise = "10.0.0.7:7070"
+lease_ttl_ms = 10_000
+store_wait_s = 60
 
 [providers.gpus]
 kind = "compatible"
@@ -442,7 +473,8 @@ fn defaults() -> Value {
     let offer = "model = \"m\"\nprovider = \"p\"\n";
     let offer: OfferConfig = toml::from_str(offer).expect("the least offer");
     serde_json::json!({
-        "[server]": { "listen": LISTEN, "store": STORE, "body_max_bytes": BODY_MAX_BYTES },
+        "[server]": { "listen": LISTEN, "store": STORE, "body_max_bytes": BODY_MAX_BYTES,
+            "lease_ttl_ms": LEASE_TTL_MS, "store_wait_s": STORE_WAIT_S },
         "[providers.NAME.timeouts]": Timeouts::default(),
         "[[offers]]": offer,
         "[limits]": Limits::default(),

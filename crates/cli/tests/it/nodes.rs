@@ -1,0 +1,356 @@
+//! Many nodes, one state: any node serves any request, and what a lost one had goes on elsewhere.
+
+use std::time::Instant;
+
+use everstate_test_postgres::{Cluster, Proxy};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+use crate::house::KEY;
+use crate::many::{AT_LAST, Bank, LEASE, Many, Node, TAKE_OVER, read, until};
+
+/// A slow speaker, and one who hangs after two words.
+const STAGE: &str = r#"
+[providers.slow]
+kind = "rehearsal"
+[providers.slow.script]
+delay_ms = 100
+[[offers]]
+model = "slow"
+provider = "slow"
+"#;
+
+fn text_of(response: &Value) -> String {
+    let items = response["output"].as_array().into_iter().flatten();
+    let parts = items.filter_map(|it| it["content"].as_array()).flatten();
+    parts.filter_map(|it| it["text"].as_str()).collect()
+}
+
+fn events(bytes: &[u8]) -> Vec<Value> {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let whole = text.rfind("\n\n").map_or("", |at| &text[..at]);
+    let data = |it: &str| it.lines().find_map(|it| it.strip_prefix("data: ")).map(str::to_owned);
+    let blocks = whole.split("\n\n").filter_map(data).filter(|it| it != "[DONE]");
+    blocks.map(|it| serde_json::from_str(&it).unwrap()).collect()
+}
+
+fn number(event: &Value) -> u64 {
+    event["sequence_number"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn any_node_serves_any_request() {
+    let Some(many) = Many::new(STAGE) else { return };
+    let (a, b) = many.two().await;
+    let first = a.create(json!({ "model": "rehearsal", "input": "one" })).await;
+    let id = first.json["id"].as_str().unwrap().to_owned();
+    assert_eq!(b.get(&format!("/v1/responses/{id}")).await.json["output"], first.json["output"]);
+
+    // Continued at the other node, in place: what is said there goes through the owner.
+    let next = json!({ "model": "rehearsal", "input": "two", "previous_response_id": id });
+    let second = b.create(next.clone()).await;
+    assert_eq!(second.session, first.session);
+    let streamed = json!({ "model": "rehearsal", "input": "three", "stream": true,
+        "previous_response_id": second.json["id"] });
+    let answer = b.send(Method::POST, "/v1/responses", Some(&streamed), &[]).await.unwrap();
+    let told = events(&answer.bytes().await.unwrap());
+    assert_eq!(told.last().unwrap()["type"], "response.completed");
+    let deltas = told.iter().filter(|it| it["type"] == "response.output_text.delta");
+    assert!(deltas.count() > 0, "it is shown as it comes, through the other node");
+    assert_eq!(
+        told.iter().map(number).collect::<Vec<_>>(),
+        (0..told.len() as u64).collect::<Vec<_>>()
+    );
+    // Before the head it forks, wherever that is asked.
+    let fork = b.create(next).await;
+    assert_ne!(fork.session, first.session);
+
+    // A key counts at all nodes.
+    let body = json!({ "model": "rehearsal", "input": "once" });
+    let key = [("idempotency-key", "k1")];
+    let one = a.post_with("/v1/responses", body.clone(), &key).await;
+    let two = b.post_with("/v1/responses", body, &key).await;
+    assert_eq!((one.status, &one.json["id"]), (200, &two.json["id"]));
+
+    // Projects, keys and sessions are everybody's.
+    let session = first.session.unwrap();
+    let shown = b.get(&format!("/everstate/v1/sessions/{session}")).await;
+    assert_eq!(shown.json["turns"].as_array().unwrap().len(), 3, "{}", shown.json);
+    assert_eq!(b.get(&format!("/everstate/v1/sessions/{session}/verify")).await.status, 200);
+    let path = format!("/everstate/v1/sessions/{session}");
+    let gone = b.send(Method::DELETE, &path, None, &[]).await.unwrap();
+    assert_eq!(read(gone).await.status, 200);
+    assert_eq!(a.get(&format!("/v1/responses/{id}")).await.status, 404);
+
+    // The inner door is closed to keys.
+    for path in ["nudge", "tail", "erase", "delete"] {
+        let answer = a.post(&format!("/internal/v1/{path}"), json!({ "session": session })).await;
+        assert_eq!((answer.status, &answer.json["error"]["code"]), (404, &json!("unknown_url")));
+    }
+    assert_eq!(a.get("/internal/v1/hello").await.status, 404);
+}
+
+#[tokio::test]
+async fn two_who_continue_the_same_response_at_once_never_share_a_place() {
+    let Some(many) = Many::new(STAGE) else { return };
+    let (a, b) = many.two().await;
+    for round in 0..8 {
+        let first = a.create(json!({ "model": "rehearsal", "input": "start" })).await;
+        let next = |said: &str| json!({ "model": "rehearsal", "input": said, "previous_response_id": first.json["id"] });
+        let (one, two) = tokio::join!(a.create(next("left")), b.create(next("right")));
+        let in_place = [&one, &two].iter().filter(|it| it.session == first.session).count();
+        assert_eq!(in_place, 1, "round {round}: one goes on in place, the other as a fork");
+        assert!(text_of(&one.json).contains("left") && text_of(&two.json).contains("right"));
+        let session = first.session.unwrap();
+        let shown = b.get(&format!("/everstate/v1/sessions/{session}")).await;
+        assert_eq!(shown.json["turns"].as_array().unwrap().len(), 2, "{}", shown.json);
+    }
+}
+
+#[tokio::test]
+async fn the_same_request_at_two_nodes_at_once_is_one() {
+    let bank = Bank::open();
+    bank.answer();
+    let Some(many) = Many::new(&bank.tool("neither")) else { return };
+    let (a, b) = many.two().await;
+    for round in 0..6 {
+        let body = json!({ "model": "rehearsal", "input": "call pay {}",
+            "tools": [{ "type": "mcp", "server_label": "everstate", "require_approval": "never" }] });
+        let key = format!("pay-{round}");
+        let ask = async |node: &Node| {
+            until(async || {
+                let headers = [("idempotency-key", key.as_str())];
+                let answer = node.post_with("/v1/responses", body.clone(), &headers).await;
+                // As the official clients do it.
+                let again = answer.again.as_deref() == Some("true");
+                (!again || answer.status == 200).then_some(answer)
+            })
+            .await
+        };
+        let (one, two) = tokio::join!(ask(&a), ask(&b));
+        assert_eq!((one.status, two.status), (200, 200), "{} {}", one.json, two.json);
+        assert_eq!(one.json["id"], two.json["id"]);
+        assert_eq!(bank.paid(), round + 1, "paid once");
+    }
+}
+
+/// Begins a slow answer in the background at a node, and reads until some of it was shown.
+async fn begin_slow(node: &Node) -> (String, Vec<u8>, reqwest::Response) {
+    let body = json!({ "model": "slow", "background": true, "stream": true,
+        "input": "a b c d e f g h i j k l m n o p q r s t" });
+    let mut answer = node.send(Method::POST, "/v1/responses", Some(&body), &[]).await.unwrap();
+    let mut seen = Vec::new();
+    while events(&seen).iter().filter(|it| it["type"] == "response.output_text.delta").count() < 3 {
+        seen.extend(answer.chunk().await.unwrap().expect("it is not over yet"));
+    }
+    let id = events(&seen)[0]["response"]["id"].as_str().unwrap().to_owned();
+    (id, seen, answer)
+}
+
+#[tokio::test]
+async fn what_a_killed_node_had_goes_on_elsewhere_at_the_next_number() {
+    let Some(many) = Many::new(STAGE) else { return };
+    let (mut a, b) = many.two().await;
+    let (id, mut seen, mut answer) = begin_slow(&a).await;
+    let session = answer.headers()["x-everstate-session"].to_str().unwrap().to_owned();
+    a.kill();
+    let killed = Instant::now();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        seen.extend(chunk);
+    }
+    let shown = events(&seen);
+    assert_ne!(shown.last().unwrap()["type"], "response.completed", "it was killed in time");
+    let last = number(shown.last().unwrap());
+    let path = format!("/v1/responses/{id}?stream=true&starting_after={last}");
+    let resumed = b.send(Method::GET, &path, None, &[]).await.unwrap();
+    assert_eq!(resumed.status(), 200);
+    // Taken over when its log says so.
+    let log = format!("/everstate/v1/sessions/{session}/events");
+    until(async || {
+        let items = b.get(&log).await.json["items"].as_array().cloned().unwrap_or_default();
+        (items.iter().filter(|it| it["kind"] == "owned").count() >= 2).then_some(())
+    })
+    .await;
+    let took = killed.elapsed();
+    assert!(took < LEASE + TAKE_OVER, "taken over after {took:?}");
+    let rest = events(&resumed.bytes().await.unwrap());
+    assert_eq!(number(&rest[0]), last + 1);
+    assert_eq!(rest.last().unwrap()["type"], "response.completed");
+    let all: Vec<u64> = shown.iter().chain(&rest).map(number).collect();
+    assert_eq!(all, (0..all.len() as u64).collect::<Vec<_>>());
+    b.sees(1).await;
+    // Told once more, it is the same.
+    let again = b.send(Method::GET, &format!("/v1/responses/{id}?stream=true"), None, &[]).await;
+    let again = events(&again.unwrap().bytes().await.unwrap());
+    assert_eq!(again[..shown.len()], shown[..]);
+}
+
+#[tokio::test]
+async fn one_that_was_stopped_for_too_long_shows_and_does_nothing_more() {
+    let bank = Bank::open();
+    let config = format!("{STAGE}{}", bank.tool("neither"));
+    let Some(many) = Many::new(&config) else { return };
+    let (a, b) = many.two().await;
+    let body = json!({ "model": "rehearsal", "input": "call pay {}", "background": true,
+        "tools": [{ "type": "mcp", "server_label": "everstate", "require_approval": "never" }] });
+    let begun = a.create(body).await;
+    until(async || (bank.paid() == 1).then_some(())).await;
+    let (_, seen, mut stream) = begin_slow(&a).await;
+    a.signal("STOP");
+    b.sees(1).await;
+    // The tool had started; nobody can tell whether it did its work, and it is not run again.
+    let id = begun.json["id"].as_str().unwrap();
+    let ended = b.ended(id).await;
+    assert_eq!(ended["status"], "completed", "{ended}");
+    a.signal("CONT");
+    bank.answer();
+    // What the stopped one was showing breaks off, and never looks complete.
+    let mut more = seen.clone();
+    let broke_off = loop {
+        match stream.chunk().await {
+            Ok(Some(chunk)) => more.extend(chunk),
+            Ok(None) => break false,
+            Err(_) => break true,
+        }
+    };
+    let told = events(&more);
+    let completed = told.last().unwrap()["type"] == "response.completed";
+    if completed {
+        // It found its way to the new owner and went on there; then it is what that one tells.
+        let id = told[0]["response"]["id"].as_str().unwrap();
+        let path = format!("/v1/responses/{id}?stream=true");
+        let there = b.send(Method::GET, &path, None, &[]).await.unwrap();
+        assert_eq!(events(&there.bytes().await.unwrap()), told);
+    } else {
+        assert!(broke_off, "a clean end of what did not end cleanly");
+    }
+    a.sees(2).await;
+    assert_eq!(bank.paid(), 1, "no effect is done twice");
+    assert_eq!(a.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn one_that_stops_in_good_order_gives_back_at_once() {
+    let Some(many) = Many::new(STAGE) else { return };
+    let (mut a, b) = many.two().await;
+    let made = a.create(json!({ "model": "rehearsal", "input": "mine" })).await;
+    let told = Instant::now();
+    a.signal("TERM");
+    b.sees(1).await;
+    assert!(told.elapsed() < LEASE, "given back after {:?}", told.elapsed());
+    assert!(a.process.wait().unwrap().success());
+    let next =
+        json!({ "model": "rehearsal", "input": "yours", "previous_response_id": made.json["id"] });
+    assert_eq!(b.create(next).await.session, made.session);
+    // One more takes its share.
+    let c = many.start("c");
+    c.sees(2).await;
+}
+
+#[tokio::test]
+async fn a_name_is_one_nodes() {
+    let Some(many) = Many::new(STAGE) else { return };
+    let mut a = many.start("a");
+    let second = many.command("a", &many.store).output().unwrap();
+    let said: Value = serde_json::from_slice(&second.stdout).unwrap();
+    assert_eq!(said["error"]["code"], "node_refused", "{said}");
+    assert_eq!(second.status.code(), Some(6));
+    // Once the first is gone, the name and all it had are free at once.
+    a.kill();
+    let killed = Instant::now();
+    let again = many.start("a");
+    again.sees(1).await;
+    assert!(killed.elapsed() < LEASE, "its own lease is retaken at once: {:?}", killed.elapsed());
+}
+
+#[tokio::test]
+async fn one_that_is_cut_from_the_database_says_so_and_is_replaced() {
+    let Some(many) = Many::new(STAGE) else { return };
+    let proxy = Proxy::to(many.database.port());
+    let through =
+        many.store.replace(&format!(":{}/", many.database.port()), &format!(":{}/", proxy.port()));
+    let (a, b) = (many.start_on("a", &through), many.start("b"));
+    b.sees(2).await;
+    let made = a.create(json!({ "model": "rehearsal", "input": "mine" })).await;
+    proxy.cut_answers(u64::MAX);
+    proxy.cut_all();
+    until(async || (a.get("/readyz").await.status == 503).then_some(())).await;
+    let refused = a.post("/v1/responses", json!({ "model": "rehearsal", "input": "x" })).await;
+    assert_eq!((refused.status, refused.again.as_deref()), (503, Some("true")), "{}", refused.json);
+    b.sees(1).await;
+    let next =
+        json!({ "model": "rehearsal", "input": "yours", "previous_response_id": made.json["id"] });
+    assert_eq!(b.create(next).await.session, made.session);
+    proxy.cut_answers(0);
+    a.sees(2).await;
+    assert_eq!(a.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_waited_for() {
+    if Many::new("").is_none() {
+        return;
+    }
+    let many = Many::on(Arc::new(Cluster::start()), STAGE);
+    let mut a = many.start("a");
+    a.sees(1).await;
+    let (id, seen, mut stream) = begin_slow(&a).await;
+    many.database.stop();
+    let refused = a.post("/v1/responses", json!({ "model": "rehearsal", "input": "x" })).await;
+    assert_eq!((refused.status, refused.again.as_deref()), (503, Some("true")), "{}", refused.json);
+    assert_eq!(a.get("/readyz").await.status, 503);
+    many.database.go_on();
+    a.sees(1).await;
+    let ended = a.ended(&id).await;
+    assert_eq!(ended["status"], "completed", "{ended}");
+    // The stream went on where it paused, or broke off and is resumed.
+    let mut more = seen;
+    while let Ok(Some(chunk)) = stream.chunk().await {
+        more.extend(chunk);
+    }
+    let numbers: Vec<u64> = events(&more).iter().map(number).collect();
+    assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>());
+    a.kill();
+
+    many.database.stop();
+    let began = Instant::now();
+    let store = many.store.replace("everstate@", "everstate:s3cret-password@");
+    let mut command = many.command("a", &store);
+    command.env("EVERSTATE_STORE_WAIT_S", "1");
+    let gone = command.output().unwrap();
+    assert!(began.elapsed() < AT_LAST);
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&gone.stdout),
+        String::from_utf8_lossy(&gone.stderr)
+    );
+    assert_eq!(gone.status.code(), Some(8), "{said}");
+    assert!(said.contains("store_unreachable") && said.contains("trying for"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[tokio::test]
+async fn people_see_who_is_there() {
+    let Some(many) = Many::new(STAGE) else { return };
+    let (a, _b) = many.two().await;
+    let run = |words: &[&str]| {
+        let mut command = crate::house::everstate(many.dir.path());
+        let out = command.env("EVERSTATE_URL", &a.url).args(words).output().unwrap();
+        assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let list = run(&["node", "list"]);
+    assert!(list.contains("a *") && list.contains("alive"), "{list}");
+    assert_eq!(list.lines().filter(|it| it.contains("  512  ")).count(), 2, "{list}");
+    let shown = run(&["node", "show", "b"]);
+    assert!(shown.contains("512 of 1024"), "{shown}");
+    let doctor = run(&["doctor"]);
+    assert!(doctor.contains("PostgreSQL 15") && doctor.contains("acknowledged write"), "{doctor}");
+    let config = run(&["config", "show"]);
+    assert!(!config.contains(KEY), "{config}");
+    let metrics = a.http_text("/metrics").await;
+    for name in ["everstate_nodes", "everstate_buckets_owned", "everstate_sessions_ready"] {
+        assert!(metrics.contains(name), "{name}: {metrics}");
+    }
+}
