@@ -155,4 +155,24 @@ pub(super) const FAULTS: &[Fault] = &[
         }],
         tests: &["-p", "everstate-kernel"],
     },
+    Fault {
+        name: "crash forgets what was spent",
+        means: "a project spends its money twice",
+        edits: &[Edit {
+            file: "crates/runtime/src/ledger/reclaim.rs",
+            find: "slices.reclaim(name, &traces.spent, traces.under_way)",
+            replace: "slices.reclaim(name, &[], traces.under_way)",
+        }],
+        tests: &["-p", "everstate-runtime", "-E", "test(ledger)"],
+    },
+    Fault {
+        name: "reserved money spent again",
+        means: "steps that run at the same time pass the project's limit together",
+        edits: &[Edit {
+            file: "crates/runtime/src/ledger/purse.rs",
+            find: "self.held.saturating_sub(self.spent_sum).saturating_sub(self.reserved_sum)",
+            replace: "self.held.saturating_sub(self.spent_sum)",
+        }],
+        tests: &["-p", "everstate-runtime", "-E", "test(ledger)"],
+    },
 ];

@@ -16,6 +16,8 @@ fn every_promise_has_its_fault() {
         "two attempts both accepted",
         "erased item sent",
         "reservation not returned",
+        "crash forgets what was spent",
+        "reserved money spent again",
     ] {
         assert_eq!(FAULTS.iter().filter(|it| it.name == name).count(), 1, "{name}");
     }

@@ -64,6 +64,45 @@ async fn a_stream_outlives_its_server() {
     assert!(verified.out.starts_with("ok: 1 session"), "{}{}", verified.out, verified.err);
 }
 
+#[test]
+fn money_is_neither_lost_nor_doubled() {
+    let limited = "\n[projects.default]\nmoney = { usd = \"1\", per = \"total\" }\n";
+    let mut house = House::new(&format!("{CONFIG}{limited}"));
+    let told = |house: &House| -> (u64, u64, Value) {
+        let read = |words: &[&str]| -> Value {
+            let said = house.run(words);
+            serde_json::from_str(said.out.trim()).unwrap_or_else(|_| panic!("{}", said.err))
+        };
+        let sessions = read(&["--json", "session", "list", "--limit", "100"]);
+        let costs = sessions["items"].as_array().unwrap().iter();
+        let sum = costs.map(|it| it["cost_micros"].as_u64().unwrap()).sum();
+        let budget = read(&["--json", "budget", "show"]);
+        (sum, budget["spent_micros"].as_u64().unwrap(), budget)
+    };
+    for _ in 0..3 {
+        // Killed with one answer just given, and one in the middle.
+        assert_eq!(house.run(&["run", "say it", "--model", "slow"]).code, 0);
+        assert_eq!(house.run(&["run", "say more", "--model", "slow", "--detach"]).code, 0);
+        house.kill();
+        house.start();
+        house.run(&["session", "watch", "@", "--until-idle"]);
+        // What the predecessor held is taken back in the background.
+        let (spent, budget) = (0..200)
+            .map(|_| told(&house))
+            .find(|(sum, spent, it)| sum == spent && it["slices"].as_array().unwrap().len() < 2)
+            .map(|(sum, _, budget)| (sum, budget))
+            .unwrap_or_else(|| panic!("it is never told what was spent: {:?}", told(&house)));
+        let sum = ["spent_micros", "leased_micros", "free_micros"]
+            .map(|it| budget[it].as_u64().unwrap())
+            .iter()
+            .sum::<u64>();
+        assert!(spent > 0);
+        assert_eq!(sum, 1_000_000, "{budget}");
+    }
+    let shown = house.run(&["budget", "list"]);
+    assert!(shown.out.contains("default  $1.0000  total"), "{}{}", shown.out, shown.err);
+}
+
 fn events(bytes: &[u8]) -> Vec<Value> {
     let text = String::from_utf8_lossy(bytes);
     let whole = text.rfind("\n\n").map_or("", |end| &text[..end]);

@@ -317,6 +317,10 @@ impl Driver {
             return Err(lapsed());
         }
         self.running.clear();
+        if let (Some(ledger), Some(about)) = (self.host.ledger.get(), &self.state.about) {
+            // When the log is gone, nobody can read from it any more what was spent.
+            ledger.settle(&about.project).await;
+        }
         self.host.ports.log.delete(self.session).await?;
         self.host.hub.tell(self.session, 0, || News::Deleted);
         Ok(())

@@ -19,7 +19,8 @@ impl Ledger {
         };
         let is_dead = |(name, it): &(&String, &Slice)| !it.closed && !self.lives(name);
         let mut is_over = true;
-        if let Some((_, slices)) = &found {
+        // One of a process's two ledgers takes back what the dead hold of both: the one that is told who lives.
+        if let Some((_, slices)) = found.as_ref().filter(|_| self.stored) {
             for (name, slice) in slices.out.iter().filter(is_dead) {
                 is_over &= self.reclaim_one(pocket, name, *slice).await?;
             }

@@ -91,6 +91,16 @@ impl Ledger {
         }
     }
 
+    /// Now, as far as the store can take it.
+    pub(crate) async fn settle(&self, project: &str) {
+        let Some(pocket) = self.pocket(project) else { return };
+        if pocket.purse().has_unsettled()
+            && let Err(down) = self.renew(&pocket, For::Round).await
+        {
+            tracing::warn!(project, %down, "money is settled later");
+        }
+    }
+
     pub(super) async fn enter(&self, pocket: &Pocket) -> Result<(), Down> {
         self.renew(pocket, For::Entry).await
     }

@@ -176,6 +176,93 @@ fn a_step_that_only_waits_for_what_others_hold_is_placed_later() {
 }
 
 #[test]
+fn two_hosts_share_the_last_money_and_pass_no_limit() {
+    let world = World::new();
+    world.run(async {
+        let limit = 12_000;
+        let dead = Dead::default();
+        let (one, ledger) = started(&world, 1, total(limit), Some(&dead)).await;
+        let (two, _) = started(&world, 2, total(limit), Some(&dead)).await;
+        // Answers of two offers, tool calls, failures.
+        world.outside.acts.lock().unwrap().muse = Some(Rng::new(7));
+        let mut said = 0;
+        for n in 0..400_u32 {
+            let host = if n % 2 == 0 { &one } else { &two };
+            let session = SessionId(100 + u128::from(n));
+            let inputs = vec![create(session), begin(terms())];
+            host.feed(session, inputs, Feed::default()).await.unwrap();
+            world.clock.pause(u64::from(n % 5) * 20).await;
+            let (spent, reserved) = logs(&world);
+            assert!(spent + reserved <= limit, "{spent} + {reserved} of {limit}");
+            said += 1;
+            if spent + 200 > limit {
+                break;
+            }
+        }
+        assert!(said > 50, "most of it can be spent: {:?} after {said}", logs(&world));
+        world.quiet(&one).await;
+        world.quiet(&two).await;
+        world.clock.pause(15_000).await;
+        let (spent, reserved) = logs(&world);
+        let stands = standing(&ledger).await;
+        assert_eq!((stands.slices.spent(), stands.slices.leased(), reserved), (spent, 0, 0));
+        assert!(spent <= limit && spent > limit / 2, "{spent}");
+    });
+}
+
+#[test]
+fn a_deleted_session_keeps_counting() {
+    let world = World::new();
+    world.run(async {
+        let (host, _) = started(&world, 1, total(1_000_000), None).await;
+        say(&host, terms()).await.unwrap();
+        world.quiet(&host).await;
+        host.delete(SESSION).await.unwrap();
+        // Killed at once.
+        drop(host);
+        let (host, ledger) = started(&world, 2, total(1_000_000), None).await;
+        // One that goes while a model speaks counts with what was expected.
+        let slow = text(&["a", "b"]).into_iter().map(|it| (1_000, it.1)).collect();
+        world.outside.says(slow);
+        let other = SessionId(8);
+        host.feed(other, vec![create(other), begin(terms())], Feed::default()).await.unwrap();
+        let expected = plans(&world, other)[0].expected;
+        host.delete(other).await.unwrap();
+        host.drain().await;
+        assert_eq!(standing(&ledger).await.slices.spent(), ANSWER + expected);
+    });
+}
+
+#[test]
+fn what_is_not_stored_counts_as_spent_when_its_process_dies() {
+    let world = World::new();
+    world.run(async {
+        let (host, _) = started(&world, 1, total(1_000_000), None).await;
+        // Its log is another, and gone with it.
+        let memory = world.beside();
+        let fleeting = memory.host(1, HostSettings::default());
+        let limits = Limits { own: BTreeMap::new(), every: Some(total(1_000_000)) };
+        let (registry, log) = (world.disk.of(1), world.disk.of(1));
+        let unstored = Ledger::new(registry, log, false, Arc::new(world.clock.clone()), limits);
+        unstored.begin(host.epoch());
+        fleeting.keep_ledger(unstored.clone());
+        fleeting.start().await.unwrap();
+        say(&fleeting, terms()).await.unwrap();
+        memory.quiet(&fleeting).await;
+        world.clock.pause(2_000).await;
+        let stands = standing(&unstored).await;
+        assert_eq!((stands.slices.unlogged, stands.here.unsettled), (ANSWER, 0));
+        let held = stands.here.leased;
+        drop((host, fleeting));
+        let (host, ledger) = started(&world, 2, total(1_000_000), None).await;
+        world.clock.pause(2_000).await;
+        let stands = standing(&ledger).await;
+        assert_eq!((stands.slices.spent(), stands.slices.leased()), (ANSWER + held, 0));
+        drop(host);
+    });
+}
+
+#[test]
 fn a_start_after_a_crash_counts_what_the_logs_say() {
     let world = World::new();
     world.run(async {

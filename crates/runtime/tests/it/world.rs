@@ -49,6 +49,12 @@ impl World {
         World { outside: Outside::new(&clock, &disk), clock, disk }
     }
 
+    /// Another world at the same time.
+    pub(crate) fn beside(&self) -> World {
+        let disk = Disk::new(&self.clock);
+        World { outside: Outside::new(&self.clock, &disk), disk, clock: self.clock.clone() }
+    }
+
     /// Runs a test; then nothing forbidden may have happened outside.
     pub(crate) fn run<T>(&self, test: impl Future<Output = T>) -> T {
         let done = self.clock.run(test);
