@@ -180,3 +180,16 @@ def test_what_does_not_work_is_named_at_the_start(bucket, tmp_path, what):
         code, told = run(tmp_path, command, blobs, env)
         assert code != 0 and why in told, told
         assert "hush" not in told and bucket.key not in told, told
+
+
+def test_the_rules_in_the_docs_are_accepted(bucket):
+    page = (pathlib.Path(__file__).parent.parent.parent / "docs/blobs.md").read_text()
+    role, lifecycle = [json.loads(block.split("```")[0]) for block in page.split("```json")[1:]]
+    assert {action for it in role["Statement"] for action in it["Action"]} == {
+        "s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"
+    }  # fmt: skip
+    bucket.client.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration=lifecycle)
+    kept = bucket.client.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert [rule["ID"] for rule in kept] == [rule["ID"] for rule in lifecycle["Rules"]]
+    # Nothing that is current ever goes by a rule.
+    assert all(set(rule.get("Expiration", {})) <= {"ExpiredObjectDeleteMarker"} for rule in lifecycle["Rules"])

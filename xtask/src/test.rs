@@ -146,7 +146,17 @@ fn sdk_tests(tools: &Tools, python: &Path) -> Result<(bool, PathBuf), String> {
     pytest
         .env("EVERSTATE_TEST_BINARY", shell::target().join("debug/everstate"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/sdk", "tests/s3"])
+        .args([
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "tests/sdk",
+            "tests/s3",
+            "tests/deploy",
+            "tests/deploy",
+        ])
         .arg(format!("--junitxml={}", report.display()));
     let code = shell::code(&mut pytest)?;
     Ok((code == 0 || code == NO_TESTS, report))

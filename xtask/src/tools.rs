@@ -13,7 +13,7 @@ const MUTANTS: &str = "27.1.0";
 
 /// Names that `EVERSTATE_TEST_SKIP` may list.
 pub(crate) const SKIPPABLE: &[&str] =
-    &["rustfmt", "clippy", "nextest", "gcc", "python", "postgres"];
+    &["rustfmt", "clippy", "nextest", "gcc", "python", "postgres", "systemd"];
 
 /// What the tests may go without, by wish of whoever runs them.
 #[derive(Debug)]
@@ -72,6 +72,12 @@ pub(crate) fn install(skips: &Skips) -> Result<Tools, String> {
     }
     if !skips.has("postgres")
         && let Err(why) = postgres()
+    {
+        missing.push(why);
+    }
+    if !skips.has("systemd")
+        && !skips.has("python")
+        && let Err(why) = systemd()
     {
         missing.push(why);
     }
@@ -141,10 +147,7 @@ fn postgres() -> Result<(), String> {
     if packages.is_empty() {
         return Ok(());
     }
-    let is_root =
-        matches!(shell::quiet(shell::command("id").arg("-u")), Ok((true, it)) if it.trim() == "0");
-    let has_apt = matches!(shell::quiet(shell::command("apt-get").arg("--version")), Ok((true, _)));
-    if is_root && has_apt {
+    if can_apt() {
         println!("installing {} (a minute, once)", packages.join(" "));
         apt_install(&packages)?;
     }
@@ -184,6 +187,31 @@ fn apt_install(packages: &[&str]) -> Result<(), String> {
     // A fresh machine knows no packages yet.
     shell::passes(shell::command("apt-get").arg("update"))?;
     shell::passes(&mut install).map(drop)
+}
+
+/// Only its tool that judges units; nothing of it runs.
+fn systemd() -> Result<(), String> {
+    let is_there = || {
+        let version = shell::quiet(shell::command("systemd-analyze").arg("--version"));
+        matches!(version, Ok((true, _)))
+    };
+    if !is_there() && can_apt() {
+        println!("installing systemd (a minute, once)");
+        apt_install(&["systemd"])?;
+    }
+    match is_there() {
+        true => Ok(()),
+        false => Err("systemd: `systemd-analyze` checks the unit of deploy/. \
+                      Install it with: apt-get install systemd"
+            .to_owned()),
+    }
+}
+
+fn can_apt() -> bool {
+    let is_root =
+        matches!(shell::quiet(shell::command("id").arg("-u")), Ok((true, it)) if it.trim() == "0");
+    let apt = || shell::quiet(shell::command("apt-get").arg("--version"));
+    is_root && matches!(apt(), Ok((true, _)))
 }
 
 /// Answers the directory to put in front of the `PATH`, if it is not on it already.
@@ -243,12 +271,12 @@ fn cargo_install(name: &str, version: &str, options: &[&str]) -> Result<PathBuf,
 }
 
 /// What goes into the Python environment. A package that two of them name has the same version in both.
-const REQUIREMENTS: &[&str] = &["tests/sdk/requirements.txt", "tests/s3/requirements.txt"];
+const REQUIREMENTS: &[&str] =
+    &["tests/sdk/requirements.txt", "tests/s3/requirements.txt", "tests/deploy/requirements.txt"];
 
 /// A Python environment with exactly the packages of [`REQUIREMENTS`]. Answers its interpreter.
 fn python() -> Result<PathBuf, String> {
-    const WHY: &str =
-        "python: runs the official OpenAI SDK against the server, and an S3 server for its blobs.";
+    const WHY: &str = "python: runs the official OpenAI SDK against the server, an S3 server, and what judges deploy/.";
     let requirements: Vec<PathBuf> = REQUIREMENTS.iter().map(|it| shell::root().join(it)).collect();
     let wanted = requirements.iter().map(|it| shell::read(it)).collect::<Result<String, _>>()?;
     let venv = tools_dir().join("venv");
@@ -305,8 +333,9 @@ fn python() -> Result<PathBuf, String> {
 }
 
 fn works(interpreter: &Path) -> bool {
-    let import =
-        shell::quiet(shell::command(interpreter).args(["-c", "import moto, openai, pytest"]));
+    let import = shell::quiet(
+        shell::command(interpreter).args(["-c", "import check_jsonschema, moto, openai, pytest"]),
+    );
     matches!(import, Ok((true, _)))
 }
 
