@@ -219,6 +219,12 @@ impl Host {
         }
     }
 
+    /// Does the process with this epoch live, as far as this node can tell? Where there is one node, it alone does.
+    pub fn lives(&self, process: u64) -> bool {
+        process == self.epoch()
+            || self.inner.cluster.as_ref().is_some_and(|it| it.roll().has(process))
+    }
+
     /// A name for a new session, drawn until it falls to this node: most of what a client does with it is then done
     /// here. `draw` gives random numbers. While this node owns nothing, the first that comes will do.
     pub fn mint(&self, mut draw: impl FnMut() -> u128) -> SessionId {

@@ -58,25 +58,36 @@ impl Host {
         // Called again after a failure, it goes on where it was.
         if self.epoch() == 0 {
             let epoch = next_epoch(inner).await?;
-            if let Some(ledger) = inner.ledger.get().filter(|it| it.is_stored()) {
-                ledger.begin(epoch);
-            }
-            inner.epoch.store(epoch, Ordering::SeqCst);
+            inner.begin(epoch);
             inner.spawn(timers::run(Arc::clone(inner)));
         }
         let mut after = None;
         while adopt_page(inner, &Buckets::all(), &mut after).await? {}
         inner.finish_erasures().await?;
         // What the predecessor left under way has been taken over by now.
-        if let Some(ledger) = inner.ledger.get() {
-            inner.spawn(ledger::run(Arc::clone(ledger)));
-        }
+        inner.run_ledger();
         Ok(())
     }
 
     /// Of this process; 0 before it has started.
     pub fn epoch(&self) -> u64 {
         self.inner.epoch.load(Ordering::SeqCst)
+    }
+}
+
+impl Inner {
+    /// This process goes by this epoch from here on.
+    pub(crate) fn begin(&self, epoch: u64) {
+        if let Some(ledger) = self.ledger.get().filter(|it| it.is_stored()) {
+            ledger.begin(epoch);
+        }
+        self.epoch.store(epoch, Ordering::SeqCst);
+    }
+
+    pub(crate) fn run_ledger(self: &Arc<Inner>) {
+        if let Some(ledger) = self.ledger.get() {
+            self.spawn(ledger::run(Arc::clone(ledger)));
+        }
     }
 }
 

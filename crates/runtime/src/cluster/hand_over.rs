@@ -14,7 +14,6 @@ impl Inner {
     pub(crate) fn take_on(&self, buckets: &Buckets, epoch: impl Fn(u16) -> u64) {
         let mut table = self.table();
         table.cache.forget(|it| buckets.hold(it));
-        table.unclean.retain(|it| !buckets.hold(*it));
         table.parked.retain(|it, _| !buckets.hold(*it));
         for bucket in buckets.iter() {
             table.share.epochs[usize::from(bucket)] = epoch(bucket);

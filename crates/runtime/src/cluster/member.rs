@@ -98,7 +98,10 @@ impl Member {
     async fn join(inner: &Arc<Inner>) -> Result<Member, StartError> {
         let cluster = inner.cluster.as_ref().expect("only one of many joins");
         let (registry, clock) = (&*inner.ports.registry, &*inner.ports.clock);
-        let process = next_epoch(inner).await?;
+        let process = match inner.epoch.load(Ordering::SeqCst) {
+            0 => next_epoch(inner).await?,
+            it => it,
+        };
         let mut me = NodePaper {
             name: cluster.node.name.clone(),
             address: cluster.node.address.clone(),
@@ -459,7 +462,7 @@ impl Member {
         }
     }
 
-    /// Everything is void; then on the roll again, under a new epoch. `false` if the host is shutting down.
+    /// Everything is void; then on the roll again. `false` if the host is shutting down.
     async fn come_back(&mut self) -> bool {
         let inner = Arc::clone(&self.inner);
         let (cluster, clock) = (Arc::clone(&self.cluster), &*inner.ports.clock);

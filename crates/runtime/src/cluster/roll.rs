@@ -31,7 +31,7 @@ pub(crate) struct NodePaper {
     pub(crate) version: String,
     /// The newest version of rows it can read.
     pub(crate) reads: u16,
-    /// Of its process, and of each time it came back from the dead.
+    /// Of its process.
     pub(crate) epoch: u64,
     pub(crate) beat: u64,
     pub(crate) state: NodeState,

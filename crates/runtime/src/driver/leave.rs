@@ -47,8 +47,8 @@ impl Driver {
             Leave::Lost => {
                 self.running.clear();
                 self.let_money_go();
-                host.table().live.remove(&self.session);
                 host.hub.tell(self.session, 0, || News::Lost);
+                self.abandon();
                 self.turn_all_away();
             }
             Leave::Park(reason) => {

@@ -83,12 +83,7 @@ impl Driver {
     }
 
     async fn feed(&mut self, mut inputs: Vec<Input>, key: Option<String>) -> Result<Fed, Trouble> {
-        let epoch = self.host.epoch_of(self.session);
-        match inputs.first_mut() {
-            Some(Input::Create(create)) => create.epoch = epoch,
-            Some(Input::Import(import)) => import.create.epoch = epoch,
-            _ => (),
-        }
+        self.sign(&mut inputs);
         let taken = self.take(inputs, key.clone(), Vec::new()).await;
         let is_from_memory = match &taken {
             Ok(fed) => fed.events.is_empty(),
@@ -109,6 +104,16 @@ impl Driver {
             Ok(Some(seq)) => Err(Trouble::Seen(seq)),
             Ok(None) => Err(Trouble::Rejected(refused)),
             Err(down) => Err(Trouble::Down(down)),
+        }
+    }
+
+    /// A session that begins here begins under our epoch.
+    fn sign(&self, inputs: &mut [Input]) {
+        let epoch = self.host.epoch_of(self.session);
+        match inputs.first_mut() {
+            Some(Input::Create(create)) => create.epoch = epoch,
+            Some(Input::Import(import)) => import.create.epoch = epoch,
+            Some(_) | None => (),
         }
     }
 
@@ -226,9 +231,7 @@ impl Driver {
         posted_as: &str,
     ) -> Result<Option<PostOutcome>, Trouble> {
         let Errand { mut inputs, key, from_peer } = errand;
-        if let Some(Input::Create(create)) = inputs.first_mut() {
-            create.epoch = self.host.epoch_of(self.session);
-        }
+        self.sign(&mut inputs);
         let append_key = key.clone().unwrap_or_else(|| posted_as.to_owned());
         let taken = self.take(inputs, Some(append_key), vec![posted_as.to_owned()]).await;
         if matches!(&taken, Ok(fed) if !fed.events.is_empty()) {
