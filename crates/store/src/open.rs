@@ -52,7 +52,8 @@ pub struct Settings {
     /// The database for the data keys of a PostgreSQL store, if not the same: what is deleted there has to be gone
     /// from its backups too, so they should be kept for days, not for years.
     pub keys_url: Option<String>,
-    /// How long a database that is not there is waited for.
+    /// How long a database that is not there is waited for at the start. Later a write waits for one too, but for no
+    /// more than 10 seconds, before it is answered with `Down`.
     pub wait: Duration,
     /// Where the process can be reached, for whoever finds the store locked.
     pub address: String,

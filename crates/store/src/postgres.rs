@@ -11,13 +11,12 @@ use async_trait::async_trait;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{Document, Down, Head, ListKey, Listed, PostOutcome};
-use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::postgres::connect::{Line, Live, Params, Target};
 use crate::postgres::statements as sql;
-use crate::postgres::trouble::{Kind, Trouble};
+use crate::postgres::trouble::Trouble;
 use crate::postgres::values::{
     Id, blob_text, document_at, get, hash_at, header_at, int, limit_of, number, place, session_at,
 };
@@ -46,18 +45,18 @@ pub(crate) mod standing;
 pub(crate) const STATEMENT: Duration = Duration::from_secs(10);
 /// How long a transaction over a whole session may take.
 const WHOLE: Duration = Duration::from_secs(60);
-/// How long a write is tried again before it is given up as down.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that many use at once.
 const SHARED: usize = 4;
+/// Transactions over a whole session at a time.
+const ALONE: usize = 2;
 
 pub(crate) struct PgShelf {
     target: Arc<Target>,
     writer: Writer,
     shared: Vec<Arc<Line>>,
     next: AtomicUsize,
-    /// For transactions over a whole session, one at a time.
-    alone: Arc<tokio::sync::Mutex<Line>>,
+    /// For transactions over a whole session, each in the hands of one.
+    alone: Vec<Arc<tokio::sync::Mutex<Line>>>,
 }
 
 impl PgShelf {
@@ -67,7 +66,9 @@ impl PgShelf {
             writer: Writer::start(target),
             shared: (0..SHARED).map(|_| Arc::new(Line::new(target))).collect(),
             next: AtomicUsize::new(0),
-            alone: Arc::new(tokio::sync::Mutex::new(Line::new(target))),
+            alone: (0..ALONE)
+                .map(|_| Arc::new(tokio::sync::Mutex::new(Line::new(target))))
+                .collect(),
         }
     }
 
@@ -88,7 +89,8 @@ impl PgShelf {
     }
 
     async fn change(&self, change: Change, hold: Hold) -> Result<Wrote, Down> {
-        let alone = Arc::clone(&self.alone);
+        let next = self.next.load(Ordering::Relaxed);
+        let alone = Arc::clone(&self.alone[next % self.alone.len()]);
         let shared = Arc::clone(self.line());
         // Nobody who stops waiting stops it half-way, and the session is held until it is decided.
         let doing = tokio::spawn(async move {
@@ -97,13 +99,13 @@ impl PgShelf {
                 Change::Rewrite(_) | Change::RollUp { .. } | Change::Delete { .. } => {
                     let line = alone.lock_owned().await;
                     let change = &change;
-                    insist(&line, WHOLE, |live| async move { whole(&live, change).await }).await
+                    line.write(WHOLE, |live| async move { whole(&live, change).await }).await
                 }
                 change => {
                     let mark = u128::from_be_bytes(random());
                     let change = &change;
                     let single = |live: Arc<Live>| async move { single(&live, change, mark).await };
-                    insist(&shared, STATEMENT, single).await
+                    shared.write(STATEMENT, single).await
                 }
             }
         });
@@ -111,36 +113,6 @@ impl PgShelf {
         let done = doing.await.map_err(stopped)?;
         done.map_err(|it| it.down(&format!("cannot write to {}", self.target)))
     }
-}
-
-/// Tries again what is worth it, for a while. What is tried may have been done before, and has to know.
-pub(crate) async fn insist<T, F: Future<Output = Result<T, Trouble>>>(
-    line: &Line,
-    patience: Duration,
-    write: impl Fn(Arc<Live>) -> F,
-) -> Result<T, Trouble> {
-    let until = Instant::now() + PATIENCE;
-    let mut n_tries = 0;
-    loop {
-        match line.ask(patience, &write).await {
-            Ok(done) => return Ok(done),
-            Err(trouble) if trouble.kind == Kind::Refused || Instant::now() >= until => {
-                return Err(trouble);
-            }
-            Err(_) => {
-                n_tries += 1;
-                wait_a_little(n_tries).await;
-            }
-        }
-    }
-}
-
-/// A little longer each time, and never as long as somebody else who waits for the same.
-async fn wait_a_little(n_tries: u32) {
-    let longest = 500.min(5 << n_tries.min(10));
-    let [byte] = random::<1>();
-    let ms = longest / 2 + longest * u64::from(byte) / 512;
-    tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
 async fn whole(live: &Live, it: &Change) -> Result<Wrote, Trouble> {

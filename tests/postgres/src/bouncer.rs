@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
-use crate::{Cluster, binaries, free_port};
+use crate::{Cluster, binaries, free_port, starter};
 
 #[derive(Debug)]
 pub struct Bouncer {
@@ -41,7 +41,7 @@ impl Bouncer {
         }
         let mut command = binaries::unprivileged(&binaries::pgbouncer(), true);
         command.arg(&ini).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("setpriv runs");
+        let mut child = starter::spawn(command).expect("setpriv runs");
         let mut lines = BufReader::new(child.stderr.take().expect("it was piped"));
         let (mut said, mut line) = (String::new(), String::new());
         loop {

@@ -5,6 +5,7 @@
 //! `postgres`: then [`cluster`] answers `None`, and the test says `skipped: `.
 
 mod binaries;
+mod starter;
 mod template;
 mod proxy;
 mod bouncer;
@@ -118,6 +119,22 @@ impl Cluster {
         self.end("KILL");
     }
 
+    /// The server and all its connections stand still. What it was asked, it answers when it goes on.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let server = self.server.lock().expect("nobody panics while holding it");
+        let pids = server.as_ref().map(|it| family(it.id())).unwrap_or_default();
+        let pids = pids.iter().map(ToString::to_string);
+        let _ = Command::new("kill").arg(format!("-{signal}")).args(pids).status();
+    }
+
     /// Ends it at once and in order: whoever is connected is cut off.
     pub fn stop(&self) {
         self.end("INT");
@@ -160,7 +177,7 @@ impl Cluster {
         command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
         command.arg("-c").arg(format!("unix_socket_directories={}", self.folder.display()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|err| err.to_string())?;
+        let mut child = starter::spawn(command).map_err(|err| err.to_string())?;
         let mut lines = BufReader::new(child.stderr.take().expect("it was piped"));
         let (mut said, mut line) = (String::new(), String::new());
         while lines.read_line(&mut line).is_ok_and(|n| n > 0) {

@@ -16,8 +16,9 @@ pub struct Proxy {
 struct Inner {
     to: u16,
     closed: AtomicBool,
-    /// Answers are dropped, and their connections cut, while this many are left.
-    cuts: AtomicU64,
+    /// One in so many answers is dropped, and its connection cut. 0: none.
+    one_in: AtomicU64,
+    random: AtomicU64,
     n_cut: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -29,7 +30,8 @@ impl Proxy {
         let inner = Arc::new(Inner {
             to: port,
             closed: AtomicBool::new(false),
-            cuts: AtomicU64::new(0),
+            one_in: AtomicU64::new(0),
+            random: AtomicU64::new(0x2545_f491_4f6c_dd1d),
             n_cut: AtomicU64::new(0),
             open: Mutex::default(),
         });
@@ -50,9 +52,14 @@ impl Proxy {
         self.port
     }
 
-    /// The next `n` answers that come are not passed on: their connections are cut in their place.
-    pub fn cut_answers(&self, n: u64) {
-        self.inner.cuts.store(n, Ordering::SeqCst);
+    /// From here on one in `n` answers, by chance, is not passed on: its connection is cut in its place. 0: none.
+    pub fn cut_one_in(&self, n: u64) {
+        self.inner.one_in.store(n, Ordering::SeqCst);
+    }
+
+    /// A URL that leads to the port behind it, leading here.
+    pub fn before(&self, url: &str) -> String {
+        url.replace(&format!(":{}/", self.inner.to), &format!(":{}/", self.port))
     }
 
     /// How many were cut so far.
@@ -92,8 +99,14 @@ impl Inner {
     }
 
     fn may_pass(&self) -> bool {
-        let take = |left: u64| left.checked_sub(1);
-        let cut = self.cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok();
+        let one_in = self.one_in.load(Ordering::SeqCst);
+        let next = |mut x: u64| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            Some(x ^ x << 17)
+        };
+        let drawn = self.random.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
+        let cut = one_in > 0 && drawn.is_ok_and(|it| it.is_multiple_of(one_in));
         self.n_cut.fetch_add(u64::from(cut), Ordering::SeqCst);
         !cut
     }

@@ -10,10 +10,10 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::keys::source::KeySource;
 use crate::keys::{KeyStore, blocking, unwrap_one, wrap_all};
 use crate::open::OpenError;
+use crate::postgres::STATEMENT;
 use crate::postgres::connect::{Line, Live, Target};
 use crate::postgres::statements as sql;
 use crate::postgres::trouble::{Kind, Trouble};
-use crate::postgres::{STATEMENT, insist};
 use crate::seal::DataKey;
 use crate::shelf::KeyId;
 
@@ -42,7 +42,7 @@ impl KeyTable {
                 live.run(sql::INSERT_WRAPPING_KEY, params).await?;
                 live.confirmed()
             };
-            insist(&line, STATEMENT, insert).await.map_err(down)?;
+            line.write(STATEMENT, insert).await.map_err(down)?;
             wrapped = wrapping_key(&line).await.map_err(down)?;
         }
         let gone = || OpenError::Down(format!("the wrapping key in {target} comes and goes"));
@@ -94,7 +94,7 @@ impl KeyStore for KeyTable {
             live.confirmed()
         };
         let cannot = |it: Trouble| it.down("cannot write new data keys");
-        insist(&self.line, STATEMENT, add).await.map_err(cannot)?;
+        self.line.write(STATEMENT, add).await.map_err(cannot)?;
         Ok(ids)
     }
 
@@ -117,6 +117,6 @@ impl KeyStore for KeyTable {
             live.confirmed()
         };
         let cannot = |it: Trouble| it.down("cannot destroy data keys");
-        insist(&self.line, STATEMENT, remove).await.map_err(cannot)
+        self.line.write(STATEMENT, remove).await.map_err(cannot)
     }
 }

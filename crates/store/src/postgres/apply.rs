@@ -24,8 +24,9 @@ pub(super) const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_tim
 /// An append that waits for its outcome.
 pub(super) struct Tried {
     pub(super) append: Box<Append>,
-    /// An earlier try may have landed it: its position was right, and the row there may be its own.
-    pub(super) in_doubt: bool,
+    /// It was found to come next. That stays so: what came before it does not change, and if an earlier try has landed
+    /// it, the row there is its own.
+    pub(super) follows: bool,
     pub(super) wrote: Option<Wrote>,
 }
 
@@ -61,9 +62,9 @@ pub(super) async fn attempt(
 ) -> Result<(), Trouble> {
     look_up_heads(live, heads, batch).await?;
     let (mut fit, mut unfit) = (Vec::new(), Vec::new());
-    for (n, tried) in batch.iter().enumerate().filter(|(_, it)| it.wrote.is_none()) {
-        let follows = tried.in_doubt || follows(heads, &tried.append);
-        if follows { &mut fit } else { &mut unfit }.push(n);
+    for (n, tried) in batch.iter_mut().enumerate().filter(|(_, it)| it.wrote.is_none()) {
+        tried.follows |= follows(heads, &tried.append);
+        if tried.follows { &mut fit } else { &mut unfit }.push(n);
     }
     if unfit.is_empty() {
         let landing = land(live, batch, &fit).await?;
@@ -103,7 +104,7 @@ fn follows(heads: &Heads, append: &Append) -> bool {
 async fn look_up_heads(live: &Live, heads: &mut Heads, batch: &[Tried]) -> Result<(), Trouble> {
     let unknown = batch.iter().filter(|it| {
         let is_first = !heads.0.contains_key(&it.append.session) && it.append.row.header.seq == 1;
-        it.wrote.is_none() && !it.in_doubt && !is_first && !follows(heads, &it.append)
+        it.wrote.is_none() && !it.follows && !is_first && !follows(heads, &it.append)
     });
     let sessions: Vec<SessionId> = unknown.map(|it| it.append.session).collect();
     let found = try_join_all(sessions.iter().map(|it| head(live, *it))).await?;

@@ -16,6 +16,9 @@ use crate::shelf::{BlobName, KeyId, Rewrite, SealedSegment, SealedSnapshot, Wrot
 
 type Done = Result<Wrote, Trouble>;
 
+/// So many rows are rewritten by one statement: with the longest bodies, some 16 MiB.
+const AT_ONCE: usize = 256;
+
 /// Ends a transaction by what came of it. If it is not to stand, or after an error, nothing has happened.
 async fn end(live: &Live, done: Done) -> Done {
     match done {
@@ -136,11 +139,13 @@ async fn rewrite_inside(live: &Live, of: &Of, rewrite: &Rewrite) -> Done {
     }
     doom(live, of).await?;
     let key = &rewrite.data_key;
-    let seqs: Vec<i64> = rewrite.rows.iter().map(|(seq, _)| int(*seq)).collect();
-    let bodies: Vec<&[u8]> = rewrite.rows.iter().map(|(_, body)| &body[..]).collect();
-    let params =
-        of.with(&[(key, Type::INT8), (&seqs, Type::INT8_ARRAY), (&bodies, Type::BYTEA_ARRAY)]);
-    live.run(sql::REWRITE_EVENTS, &params).await?;
+    for rows in rewrite.rows.chunks(AT_ONCE) {
+        let seqs: Vec<i64> = rows.iter().map(|(seq, _)| int(*seq)).collect();
+        let bodies: Vec<&[u8]> = rows.iter().map(|(_, body)| &body[..]).collect();
+        let params =
+            of.with(&[(key, Type::INT8), (&seqs, Type::INT8_ARRAY), (&bodies, Type::BYTEA_ARRAY)]);
+        live.run(sql::REWRITE_EVENTS, &params).await?;
+    }
     let keys: Vec<&str> = rewrite.inbox.iter().map(|(key, _)| key.as_str()).collect();
     let bodies: Vec<&[u8]> = rewrite.inbox.iter().map(|(_, body)| &body[..]).collect();
     let params =

@@ -9,16 +9,22 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt, stream};
 use rustls::ClientConfig;
 use tokio::sync::Mutex;
-use tokio_postgres::config::{Host, SslMode};
+use tokio::time::Instant;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::postgres::tls::{self, Check};
 use crate::postgres::trouble::{Kind, Trouble};
+use crate::seal::random;
 
 /// How long a server may take to answer the door.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Nobody waits longer for a write.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Who reads may do something else in the meantime.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// How long what was sent may stay unacknowledged before the connection counts as lost.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -27,11 +33,13 @@ pub(crate) struct Target {
     config: Config,
     tls: Arc<ClientConfig>,
     shown: String,
+    /// How long a write is tried again before it is given up as down.
+    pub(crate) patience: Duration,
 }
 
 impl Target {
     /// The error says what is wrong with the URL, without repeating it: it may hold a password.
-    pub(crate) fn parse(url: &str) -> Result<Target, String> {
+    pub(crate) fn parse(url: &str, wait: Duration) -> Result<Target, String> {
         let (url, check) = tls::take_options(url)?;
         let wrong = |err: tokio_postgres::Error| {
             let why = std::error::Error::source(&err).map_or(err.to_string(), ToString::to_string);
@@ -51,12 +59,15 @@ impl Target {
         if config.get_application_name().is_none() {
             config.application_name("everstate");
         }
-        if let Check::Nothing = check {
-        } else {
+        if check != Check::Nothing {
             config.ssl_mode(SslMode::Require);
         }
+        // Of several servers, the one that takes writes.
+        if config.get_hosts().len() > 1 {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         let shown = shown(&config);
-        Ok(Target { config, tls: tls::client(&check)?, shown })
+        Ok(Target { config, tls: tls::client(&check)?, shown, patience: wait.min(PATIENCE) })
     }
 
     pub(crate) async fn connect(&self) -> Result<Live, Trouble> {
@@ -158,7 +169,7 @@ impl Live {
 
 /// A connection that many may use at once, made when it is first wanted, and anew when it broke.
 pub(crate) struct Line {
-    target: Arc<Target>,
+    pub(crate) target: Arc<Target>,
     live: Mutex<Option<Arc<Live>>>,
 }
 
@@ -186,31 +197,69 @@ impl Line {
         }
     }
 
-    /// Runs something that may be run again: once more if the connection broke meanwhile.
+    /// Runs something that may be run again, and does so for a while where it is worth it: if it reads, or knows what it
+    /// has done before.
     pub(crate) async fn ask<T, F: Future<Output = Result<T, Trouble>>>(
         &self,
         patience: Duration,
         ask: impl Fn(Arc<Live>) -> F,
     ) -> Result<T, Trouble> {
-        let mut again = true;
+        self.insist(patience, READ_PATIENCE.min(self.target.patience), ask).await
+    }
+
+    /// The same for a write: it waits for as long as a server may take to come back.
+    pub(crate) async fn write<T, F: Future<Output = Result<T, Trouble>>>(
+        &self,
+        patience: Duration,
+        write: impl Fn(Arc<Live>) -> F,
+    ) -> Result<T, Trouble> {
+        self.insist(patience, self.target.patience, write).await
+    }
+
+    async fn insist<T, F: Future<Output = Result<T, Trouble>>>(
+        &self,
+        each: Duration,
+        all: Duration,
+        work: impl Fn(Arc<Live>) -> F,
+    ) -> Result<T, Trouble> {
+        let until = Instant::now() + all;
+        let mut n_tries = 0;
         loop {
-            let live = self.get().await?;
-            let asked = tokio::time::timeout(patience, ask(Arc::clone(&live))).await;
-            let late = || Trouble::new(Kind::Lost, "it took too long to answer".to_owned());
-            let trouble = match asked.unwrap_or_else(|_| Err(late())) {
-                Ok(found) => return Ok(found),
+            let trouble = match self.once(each, &work).await {
+                Ok(done) => return Ok(done),
                 Err(trouble) => trouble,
             };
-            if trouble.kind != Kind::Refused {
-                self.hang_up(&live).await;
-            }
-            let worth_it = matches!(trouble.kind, Kind::Lost | Kind::Again);
-            if !worth_it || !again {
+            let worth_it = matches!(trouble.kind, Kind::Lost | Kind::Again | Kind::Away);
+            if !worth_it || Instant::now() >= until {
                 return Err(trouble);
             }
-            again = false;
+            n_tries += 1;
+            wait_a_little(n_tries).await;
         }
     }
+
+    async fn once<T, F: Future<Output = Result<T, Trouble>>>(
+        &self,
+        patience: Duration,
+        work: &impl Fn(Arc<Live>) -> F,
+    ) -> Result<T, Trouble> {
+        let live = self.get().await?;
+        let worked = tokio::time::timeout(patience, work(Arc::clone(&live))).await;
+        let late = |_| Trouble::new(Kind::Lost, "it took too long to answer".to_owned());
+        let worked = worked.map_err(late).flatten();
+        if worked.as_ref().is_err_and(|it| it.kind != Kind::Refused && it.kind != Kind::Missing) {
+            self.hang_up(&live).await;
+        }
+        worked
+    }
+}
+
+/// A little longer each time, and never as long as somebody else who waits for the same.
+pub(crate) async fn wait_a_little(n_tries: u32) {
+    let longest = 500.min(5 << n_tries.min(10));
+    let [byte] = random::<1>();
+    let ms = longest / 2 + longest * u64::from(byte) / 512;
+    tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
 impl fmt::Debug for Line {

@@ -18,11 +18,11 @@ use object_store::{
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use crate::postgres::WHOLE;
 use crate::postgres::connect::{Line, Live, Target};
 use crate::postgres::statements as sql;
 use crate::postgres::trouble::Trouble;
 use crate::postgres::values::get;
-use crate::postgres::{WHOLE, insist};
 
 /// So many are listed at once.
 const PAGE: i64 = 1_000;
@@ -84,7 +84,7 @@ impl ObjectStore for PgObjects {
             live.run(sql::PUT_OBJECT, &[(&path, Type::TEXT), (&body, Type::BYTEA)]).await?;
             live.confirmed()
         };
-        insist(&self.line, WHOLE, put).await.map_err(failed)?;
+        self.line.write(WHOLE, put).await.map_err(failed)?;
         Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
     }
 
@@ -127,7 +127,7 @@ impl ObjectStore for PgObjects {
                 let delete = |live: Arc<Live>| async move {
                     live.run(sql::DELETE_OBJECT, &[(&text, Type::TEXT)]).await
                 };
-                insist(&line, WHOLE, delete).await.map_err(failed)?;
+                line.write(WHOLE, delete).await.map_err(failed)?;
                 Ok(path)
             }
         };

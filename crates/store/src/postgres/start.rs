@@ -6,18 +6,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::open::OpenError;
-use crate::postgres::connect::{Line, Target};
+use crate::postgres::STATEMENT;
+use crate::postgres::connect::{Line, Target, wait_a_little};
 use crate::postgres::migrate::{self, Schema};
 use crate::postgres::standing::refuse_forgetful;
 use crate::postgres::trouble::Kind;
-use crate::postgres::{STATEMENT, wait_a_little};
 
 /// How often whoever watches hears that it still waits.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// A database that is there and fit for use, its schema not yet touched.
 pub(crate) async fn reach(url: &str, wait: Duration) -> Result<(Arc<Target>, Line), OpenError> {
-    let target = Arc::new(Target::parse(url).map_err(OpenError::BadUrl)?);
+    let target = Arc::new(Target::parse(url, wait).map_err(OpenError::BadUrl)?);
     let line = Line::new(&target);
     let (began, mut said) = (Instant::now(), None::<Instant>);
     let mut n_tries = 0;

@@ -13,10 +13,10 @@ use everstate_runtime::ports::Down;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::postgres::STATEMENT;
 use crate::postgres::apply::{Heads, Tried, attempt};
-use crate::postgres::connect::{Line, Target};
+use crate::postgres::connect::{Line, Target, wait_a_little};
 use crate::postgres::trouble::{Kind, Trouble};
-use crate::postgres::{PATIENCE, STATEMENT, wait_a_little};
 use crate::shelf::{Append, Hold, Wrote};
 
 /// A session's appends always take the same lane.
@@ -89,10 +89,10 @@ impl Lane {
     }
 
     async fn write(&mut self, requests: Vec<Request>) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.line.target.patience;
         let (mut batch, mut answers) = (Vec::new(), Vec::new());
         for Request { append, answer, _hold } in requests {
-            batch.push(Tried { append, in_doubt: false, wrote: None });
+            batch.push(Tried { append, follows: false, wrote: None });
             answers.push(Some((answer, _hold)));
         }
         let mut n_tries = 0;
@@ -108,8 +108,7 @@ impl Lane {
             self.heads.forget();
             n_tries += 1;
             match trouble.kind {
-                Kind::Lost => part.iter_mut().for_each(|it| it.in_doubt = true),
-                Kind::Again | Kind::Away => {}
+                Kind::Lost | Kind::Again | Kind::Away => {}
                 Kind::Refused | Kind::Missing if part.len() > 1 => {
                     alone = true;
                     continue;

@@ -13,5 +13,8 @@ mod files;
 mod old;
 mod tamper;
 mod linear;
+mod nodes;
+mod faults;
+mod server;
 mod crash;
 mod powercut;

@@ -55,6 +55,12 @@ impl Place {
     }
 }
 
+/// With a master key of its own: for stores that have no place for one.
+pub(crate) fn settings(folder: &Path) -> Settings {
+    let keys = Some(KeySource::File(folder.join("master.key")));
+    Settings { keys, ..Settings::default() }
+}
+
 /// Runs a check on each store, one after the other.
 pub(crate) fn on_each(check: impl AsyncFn(&Place)) {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -66,8 +72,7 @@ pub(crate) fn on_each(check: impl AsyncFn(&Place)) {
             let clock = Arc::new(AtomicU64::new(1_000));
             let now = Arc::clone(&clock);
             let now = Arc::new(move || now.load(Ordering::SeqCst));
-            let keys = Some(KeySource::File(folder.path().join("master.key")));
-            let settings = Settings { now, keys, ..Settings::default() };
+            let settings = Settings { now, ..settings(folder.path()) };
             eprintln_name(name);
             let store = open(&made.url, settings).await.unwrap();
             check(&Place { store, clock }).await;

@@ -1,3 +1,5 @@
+-- Texts are compared by their bytes: in every place alike, and whatever the system beneath learns of languages.
+
 -- The truth: one row for each append. Contents are sealed.
 CREATE TABLE everstate.event (
     bucket   smallint NOT NULL,
@@ -29,7 +31,7 @@ CREATE TABLE everstate.segment (
 CREATE TABLE everstate.dedupe (
     bucket  smallint NOT NULL,
     session uuid     NOT NULL,
-    key     text     NOT NULL,
+    key     text COLLATE "C" NOT NULL,
     seq     bigint   NOT NULL,
     PRIMARY KEY (bucket, session, key)
 );
@@ -38,12 +40,12 @@ CREATE TABLE everstate.dedupe (
 CREATE TABLE everstate.inbox (
     bucket    smallint    NOT NULL,
     session   uuid        NOT NULL,
-    key       text        NOT NULL,
+    key       text COLLATE "C" NOT NULL,
     posted_at timestamptz NOT NULL,
     data_key  bigint      NOT NULL,
     body      bytea,
     landed    bigint,
-    refused   text,
+    refused   text COLLATE "C",
     PRIMARY KEY (bucket, session, key)
 );
 
@@ -56,9 +58,9 @@ CREATE TABLE everstate.session (
     packed     bigint   NOT NULL,
     wake       bigint,
     ready      boolean  NOT NULL,
-    project    text,
+    project    text COLLATE "C",
     created_at bigint,
-    summary    text,
+    summary    text COLLATE "C",
     PRIMARY KEY (bucket, session)
 );
 CREATE INDEX session_wake ON everstate.session (bucket, wake, session) WHERE wake IS NOT NULL;
@@ -79,13 +81,13 @@ CREATE TABLE everstate.snapshot (
 CREATE TABLE everstate.blob (
     bucket  smallint NOT NULL,
     session uuid     NOT NULL,
-    name    text     NOT NULL,
+    name    text COLLATE "C" NOT NULL,
     PRIMARY KEY (bucket, session, name)
 );
 
 -- Big bodies, where no other place is named for them.
 CREATE TABLE everstate.object (
-    path   text        NOT NULL,
+    path   text COLLATE "C" NOT NULL,
     put_at timestamptz NOT NULL,
     body   bytea       NOT NULL,
     PRIMARY KEY (path)
@@ -95,9 +97,9 @@ CREATE TABLE everstate.object (
 CREATE TABLE everstate.doomed (data_key bigint NOT NULL, PRIMARY KEY (data_key));
 
 CREATE TABLE everstate.document (
-    project    text   NOT NULL,
-    kind       text   NOT NULL,
-    id         text   NOT NULL,
+    project    text COLLATE "C" NOT NULL,
+    kind       text COLLATE "C" NOT NULL,
+    id         text COLLATE "C" NOT NULL,
     revision   bigint NOT NULL,
     created_at bigint NOT NULL,
     updated_at bigint NOT NULL,
