@@ -5,7 +5,6 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
@@ -14,7 +13,7 @@ use everstate_runtime::ports::{Document, Down, Head, ListKey, Listed, PostOutcom
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::postgres::connect::{Line, Live, Params, Target};
+use crate::postgres::connect::{Line, Live, Params, Target, Work};
 use crate::postgres::statements as sql;
 use crate::postgres::trouble::Trouble;
 use crate::postgres::values::{
@@ -41,10 +40,6 @@ mod change;
 pub(crate) mod objects;
 pub(crate) mod standing;
 
-/// How long one statement, or one try of a batch, may take.
-pub(crate) const STATEMENT: Duration = Duration::from_secs(10);
-/// How long a transaction over a whole session may take.
-const WHOLE: Duration = Duration::from_secs(60);
 /// Connections that many use at once.
 const SHARED: usize = 4;
 /// Transactions over a whole session at a time.
@@ -80,7 +75,7 @@ impl PgShelf {
         &self,
         read: impl Fn(Arc<Live>) -> F,
     ) -> Result<T, Down> {
-        let read = self.line().ask(STATEMENT, read).await;
+        let read = self.line().ask(Work::Statement, read).await;
         read.map_err(|it| it.down(&format!("cannot read from {}", self.target)))
     }
 
@@ -99,13 +94,13 @@ impl PgShelf {
                 Change::Rewrite(_) | Change::RollUp { .. } | Change::Delete { .. } => {
                     let line = alone.lock_owned().await;
                     let change = &change;
-                    line.write(WHOLE, |live| async move { whole(&live, change).await }).await
+                    line.write(Work::Whole, |live| async move { whole(&live, change).await }).await
                 }
                 change => {
                     let mark = u128::from_be_bytes(random());
                     let change = &change;
                     let single = |live: Arc<Live>| async move { single(&live, change, mark).await };
-                    shared.write(STATEMENT, single).await
+                    shared.write(Work::Statement, single).await
                 }
             }
         });

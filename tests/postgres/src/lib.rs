@@ -63,20 +63,37 @@ pub struct Cluster {
     port: u16,
     server: Mutex<Option<Child>>,
     n_databases: AtomicU32,
+    settings: Vec<String>,
 }
 
 impl Cluster {
     /// One that nobody else uses: for tests that kill it.
     pub fn start() -> Cluster {
+        Cluster::with(&[])
+    }
+
+    /// One with settings of its own (`name=value`).
+    pub fn with(settings: &[&str]) -> Cluster {
         let folder = template::copy();
         let cluster = Cluster {
             port: free_port(),
             folder,
             server: Mutex::default(),
             n_databases: AtomicU32::new(0),
+            settings: settings.iter().map(ToString::to_string).collect(),
         };
         cluster.go_on();
         cluster
+    }
+
+    /// One that offers TLS, with a certificate for `localhost` and `127.0.0.1`.
+    pub fn with_tls() -> Cluster {
+        Cluster::with(&["ssl=on", "ssl_cert_file=server.crt", "ssl_key_file=server.key"])
+    }
+
+    /// Whose certificates the one of such a cluster is.
+    pub fn ca() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tls/ca.pem")
     }
 
     pub fn port(&self) -> u16 {
@@ -176,6 +193,9 @@ impl Cluster {
         command.arg("-D").arg(self.folder.join("data"));
         command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
         command.arg("-c").arg(format!("unix_socket_directories={}", self.folder.display()));
+        for it in &self.settings {
+            command.args(["-c", it]);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = starter::spawn(command).map_err(|err| err.to_string())?;
         let mut lines = BufReader::new(child.stderr.take().expect("it was piped"));

@@ -13,9 +13,20 @@ pub(crate) fn copy() -> PathBuf {
     let folder = fresh_folder("everstate-pg-");
     let copied = Command::new("cp").arg("-a").arg(&template).arg(folder.join("data")).status();
     assert!(copied.is_ok_and(|it| it.success()), "cannot copy {}", template.display());
+    let data = folder.join("data");
+    for (name, text) in [("server.crt", CERTIFICATE), ("server.key", KEY)] {
+        let path = data.join(name);
+        fs::write(&path, text).expect("it is ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+        give_to_server(&path);
+    }
     give(&folder);
     folder
 }
+
+/// They protect nothing: everybody has them.
+const CERTIFICATE: &str = include_str!("../tls/server.pem");
+const KEY: &str = include_str!("../tls/server.key");
 
 fn template() -> PathBuf {
     let version = Command::new(binaries::find("postgres")).arg("--version").output();
@@ -71,7 +82,11 @@ fn fresh_folder(prefix: &str) -> PathBuf {
 /// To whoever runs the server. All may look for its socket in there.
 fn give(folder: &Path) {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    give_to_server(folder);
+}
+
+fn give_to_server(path: &Path) {
     if let Some((uid, gid)) = binaries::owner() {
-        chown(folder, Some(uid), Some(gid)).expect("root may give it");
+        chown(path, Some(uid), Some(gid)).expect("root may give it");
     }
 }

@@ -10,8 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::keys::source::KeySource;
 use crate::keys::{KeyStore, blocking, unwrap_one, wrap_all};
 use crate::open::OpenError;
-use crate::postgres::STATEMENT;
-use crate::postgres::connect::{Line, Live, Target};
+use crate::postgres::connect::{Line, Live, Target, Work};
 use crate::postgres::statements as sql;
 use crate::postgres::trouble::{Kind, Trouble};
 use crate::seal::DataKey;
@@ -42,7 +41,7 @@ impl KeyTable {
                 live.run(sql::INSERT_WRAPPING_KEY, params).await?;
                 live.confirmed()
             };
-            line.write(STATEMENT, insert).await.map_err(down)?;
+            line.write(Work::Statement, insert).await.map_err(down)?;
             wrapped = wrapping_key(&line).await.map_err(down)?;
         }
         let gone = || OpenError::Down(format!("the wrapping key in {target} comes and goes"));
@@ -58,7 +57,7 @@ impl KeyTable {
 
 async fn wrapping_key(line: &Line) -> Result<Option<Vec<u8>>, Trouble> {
     let ask = |live: Arc<Live>| async move { live.rows(sql::WRAPPING_KEY, &[]).await };
-    let rows = line.ask(STATEMENT, ask).await?;
+    let rows = line.ask(Work::Statement, ask).await?;
     let damaged = |err: tokio_postgres::Error| Trouble::new(Kind::Refused, err.to_string());
     rows.first().map(|row| row.try_get(0).map_err(damaged)).transpose()
 }
@@ -94,7 +93,7 @@ impl KeyStore for KeyTable {
             live.confirmed()
         };
         let cannot = |it: Trouble| it.down("cannot write new data keys");
-        self.line.write(STATEMENT, add).await.map_err(cannot)?;
+        self.line.write(Work::Statement, add).await.map_err(cannot)?;
         Ok(ids)
     }
 
@@ -102,7 +101,7 @@ impl KeyStore for KeyTable {
         let find =
             |live: Arc<Live>| async move { live.rows(sql::DATA_KEY, &[(&id, Type::INT8)]).await };
         let cannot = |it: Trouble| it.down(&format!("cannot read data key {id}"));
-        let found = self.line.ask(STATEMENT, find).await.map_err(cannot)?;
+        let found = self.line.ask(Work::Statement, find).await.map_err(cannot)?;
         let Some(row) = found.first() else { return Ok(None) };
         let damaged = |_| Down(format!("data key {id} is damaged"));
         let wrapped: Vec<u8> = row.try_get(0).map_err(damaged)?;
@@ -117,6 +116,6 @@ impl KeyStore for KeyTable {
             live.confirmed()
         };
         let cannot = |it: Trouble| it.down("cannot destroy data keys");
-        self.line.write(STATEMENT, remove).await.map_err(cannot)
+        self.line.write(Work::Statement, remove).await.map_err(cannot)
     }
 }

@@ -23,6 +23,8 @@ use crate::seal::random;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Nobody waits longer for a write.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A connection that broke is not worth a refusal, however little somebody wants to wait at the start.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
 /// Who reads may do something else in the meantime.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// How long what was sent may stay unacknowledged before the connection counts as lost.
@@ -67,7 +69,12 @@ impl Target {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         let shown = shown(&config);
-        Ok(Target { config, tls: tls::client(&check)?, shown, patience: wait.min(PATIENCE) })
+        Ok(Target {
+            config,
+            tls: tls::client(&check)?,
+            shown,
+            patience: wait.clamp(PATIENCE_MIN, PATIENCE),
+        })
     }
 
     pub(crate) async fn connect(&self) -> Result<Live, Trouble> {
@@ -167,6 +174,14 @@ impl Live {
     }
 }
 
+/// How much is asked for at once, and so how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Work {
+    Statement,
+    /// A whole session, or a big body.
+    Whole,
+}
+
 /// A connection that many may use at once, made when it is first wanted, and anew when it broke.
 pub(crate) struct Line {
     pub(crate) target: Arc<Target>,
@@ -201,19 +216,26 @@ impl Line {
     /// has done before.
     pub(crate) async fn ask<T, F: Future<Output = Result<T, Trouble>>>(
         &self,
-        patience: Duration,
+        work: Work,
         ask: impl Fn(Arc<Live>) -> F,
     ) -> Result<T, Trouble> {
-        self.insist(patience, READ_PATIENCE.min(self.target.patience), ask).await
+        self.insist(self.limit(work), READ_PATIENCE.min(self.target.patience), ask).await
     }
 
     /// The same for a write: it waits for as long as a server may take to come back.
     pub(crate) async fn write<T, F: Future<Output = Result<T, Trouble>>>(
         &self,
-        patience: Duration,
+        work: Work,
         write: impl Fn(Arc<Live>) -> F,
     ) -> Result<T, Trouble> {
-        self.insist(patience, self.target.patience, write).await
+        self.insist(self.limit(work), self.target.patience, write).await
+    }
+
+    fn limit(&self, work: Work) -> Duration {
+        match work {
+            Work::Statement => self.target.patience,
+            Work::Whole => 6 * self.target.patience,
+        }
     }
 
     async fn insist<T, F: Future<Output = Result<T, Trouble>>>(

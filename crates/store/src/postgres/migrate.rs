@@ -7,10 +7,10 @@ use aws_lc_rs::digest;
 use tokio_postgres::types::Type;
 
 use crate::open::OpenError;
-use crate::postgres::connect::{Line, Live};
+use crate::postgres::connect::{Line, Live, Work};
 use crate::postgres::statements as sql;
 use crate::postgres::trouble::{Kind, Trouble};
-use crate::postgres::{STATEMENT, values};
+use crate::postgres::values;
 
 /// A schema, and the steps that lead to its newest version.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Schema {
 
 /// The version that is there, 0 if none is. Only looks.
 pub(crate) async fn look(line: &Line, shown: &str, schema: &Schema) -> Result<u32, OpenError> {
-    let found = line.ask(STATEMENT, |live| async move { steps(&live, schema).await }).await;
+    let found = line.ask(Work::Statement, |live| async move { steps(&live, schema).await }).await;
     let found =
         found.map_err(|it| OpenError::Down(format!("cannot open {shown}: {}", it.says())))?;
     let foreign = |version: u32| {

@@ -18,8 +18,7 @@ use object_store::{
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::postgres::WHOLE;
-use crate::postgres::connect::{Line, Live, Target};
+use crate::postgres::connect::{Line, Live, Target, Work};
 use crate::postgres::statements as sql;
 use crate::postgres::trouble::Trouble;
 use crate::postgres::values::get;
@@ -70,7 +69,7 @@ async fn page(line: Arc<Line>, after: String) -> Result<Vec<Row>> {
     let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
         [(&after, Type::TEXT), (&PAGE, Type::INT8)];
     let params = &params[..];
-    line.ask(WHOLE, |live| async move { live.rows(sql::OBJECTS, params).await })
+    line.ask(Work::Whole, |live| async move { live.rows(sql::OBJECTS, params).await })
         .await
         .map_err(failed)
 }
@@ -84,7 +83,7 @@ impl ObjectStore for PgObjects {
             live.run(sql::PUT_OBJECT, &[(&path, Type::TEXT), (&body, Type::BYTEA)]).await?;
             live.confirmed()
         };
-        self.line.write(WHOLE, put).await.map_err(failed)?;
+        self.line.write(Work::Whole, put).await.map_err(failed)?;
         Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
     }
 
@@ -100,7 +99,7 @@ impl ObjectStore for PgObjects {
         let path = at.as_ref();
         let get_it =
             |live: Arc<Live>| async move { live.rows(sql::OBJECT, &[(&path, Type::TEXT)]).await };
-        let found = self.line.ask(WHOLE, get_it).await.map_err(failed)?;
+        let found = self.line.ask(Work::Whole, get_it).await.map_err(failed)?;
         let Some(row) = found.first() else {
             let source = Box::new(Down("it is not there".to_owned()));
             return Err(Error::NotFound { path: path.to_owned(), source });
@@ -127,7 +126,7 @@ impl ObjectStore for PgObjects {
                 let delete = |live: Arc<Live>| async move {
                     live.run(sql::DELETE_OBJECT, &[(&text, Type::TEXT)]).await
                 };
-                line.write(WHOLE, delete).await.map_err(failed)?;
+                line.write(Work::Whole, delete).await.map_err(failed)?;
                 Ok(path)
             }
         };

@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::open::OpenError;
-use crate::postgres::STATEMENT;
-use crate::postgres::connect::{Line, Target, wait_a_little};
+use crate::postgres::connect::{Line, Target, Work, wait_a_little};
 use crate::postgres::migrate::{self, Schema};
 use crate::postgres::standing::refuse_forgetful;
 use crate::postgres::trouble::Kind;
@@ -22,7 +21,8 @@ pub(crate) async fn reach(url: &str, wait: Duration) -> Result<(Arc<Target>, Lin
     let (began, mut said) = (Instant::now(), None::<Instant>);
     let mut n_tries = 0;
     loop {
-        let fit = line.ask(STATEMENT, |live| async move { refuse_forgetful(&live).await }).await;
+        let fit =
+            line.ask(Work::Statement, |live| async move { refuse_forgetful(&live).await }).await;
         let Err(trouble) = fit else { return Ok((target, line)) };
         let why = trouble.says();
         if trouble.kind == Kind::Refused || trouble.kind == Kind::Missing {

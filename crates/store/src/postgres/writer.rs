@@ -13,7 +13,6 @@ use everstate_runtime::ports::Down;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::postgres::STATEMENT;
 use crate::postgres::apply::{Heads, Tried, attempt};
 use crate::postgres::connect::{Line, Target, wait_a_little};
 use crate::postgres::trouble::{Kind, Trouble};
@@ -139,7 +138,8 @@ impl Lane {
         let live = self.line.get().await?;
         let tried = attempt(&live, &mut self.heads, batch);
         let late = |_| Trouble::new(Kind::Lost, "it took too long to answer".to_owned());
-        let tried = tokio::time::timeout(STATEMENT, tried).await.map_err(late).flatten();
+        let tried =
+            tokio::time::timeout(self.line.target.patience, tried).await.map_err(late).flatten();
         if tried.is_err() {
             // It may be in the middle of a transaction.
             self.line.hang_up(&live).await;

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use everstate_kernel::ids::SessionId;
 use everstate_runtime::ports::{AppendError, Head, Log, NewRow, Projection, RowKind};
-use everstate_store::open::open;
+use everstate_store::open::{Settings, open};
 use everstate_test_history::recorder::History;
 use everstate_test_history::storm::Storm;
 use everstate_test_postgres::{Cluster, Proxy, cluster};
@@ -23,16 +24,17 @@ struct Speaker {
     ours: Owner,
     said: u64,
     /// Answers that said nothing.
-    unknown: u64,
+    unknown: Arc<AtomicU64>,
 }
 
 impl Speaker {
     fn new(log: &Arc<dyn Log>, id: u128) -> Speaker {
-        Speaker { log: Arc::clone(log), ours: Owner::new(id), said: 0, unknown: 0 }
+        Speaker { log: Arc::clone(log), ours: Owner::new(id), said: 0, unknown: Arc::default() }
     }
 
     async fn speak(&mut self) {
         let key = format!("input {}", self.said);
+        let mut in_doubt = false;
         loop {
             // Some with all that may belong to an append, some with nothing.
             let plain = self.said % 3 == 1;
@@ -53,8 +55,10 @@ impl Speaker {
                     self.ours.head = landed.head;
                     break;
                 }
-                Err(AppendError::Down(_)) => {
-                    self.unknown += 1;
+                // What came to nothing at first may land later: then it is in its own way, and there.
+                Err(err) if in_doubt || matches!(err, AppendError::Down(_)) => {
+                    in_doubt = true;
+                    self.unknown.fetch_add(1, Ordering::SeqCst);
                     self.ours.head = self.end().await;
                     // Without a key, whether it landed is told by the log's end alone.
                     if self.ours.head.seq > self.said {
@@ -143,7 +147,8 @@ fn hundreds_of_cut_connections_leave_no_doubt() {
         let (mut said, mut unknown) = (0, 0);
         for speaker in &speakers {
             speaker.check().await;
-            (said, unknown) = (said + speaker.said, unknown + speaker.unknown);
+            (said, unknown) =
+                (said + speaker.said, unknown + speaker.unknown.load(Ordering::SeqCst));
         }
         // The server was there all the time: whatever was cut, it was found out.
         assert_eq!(unknown, 0, "of {said} appends");
@@ -233,6 +238,38 @@ fn while_the_server_is_gone_it_is_down_and_then_all_goes_on() {
         let read = store.log.read(SessionId(7), 0, 9).await.unwrap_err();
         assert!(read.0.contains("PostgreSQL database"), "{read}");
         cluster.go_on();
+        speaker.speak().await;
+        speaker.check().await;
+    });
+}
+
+#[test]
+fn what_a_frozen_server_does_later_is_done_once() {
+    if cluster().is_none() {
+        return;
+    }
+    let cluster = Arc::new(Cluster::start());
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let short = Settings { wait: Duration::from_secs(1), ..settings(folder.path()) };
+        let store = open(&cluster.fresh_database(), short).await.unwrap();
+        let mut speaker = Speaker::new(&store.log, 7);
+        for _ in 0..4 {
+            speaker.speak().await;
+            let (unknown, frozen) = (Arc::clone(&speaker.unknown), Arc::clone(&cluster));
+            let before = unknown.load(Ordering::SeqCst);
+            cluster.freeze();
+            // It goes on when somebody has given up on it.
+            let thaw = std::thread::spawn(move || {
+                while unknown.load(Ordering::SeqCst) == before {
+                    std::thread::yield_now();
+                }
+                frozen.thaw();
+            });
+            speaker.speak().await;
+            thaw.join().unwrap();
+        }
         speaker.speak().await;
         speaker.check().await;
     });

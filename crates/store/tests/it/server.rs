@@ -235,3 +235,63 @@ fn a_commit_that_no_standby_confirmed_is_not_acknowledged() {
         assert_eq!(shown(&*store.log, ours.session).await, "1 before\n2 unheard\n3 after\n");
     });
 }
+
+#[test]
+fn tls_is_spoken_as_the_url_says() {
+    if cluster().is_none() {
+        return;
+    }
+    let cluster = Cluster::with_tls();
+    let folder = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let name = cluster.fresh_name();
+        let url = cluster.url(&name);
+        let roots = Cluster::ca().display().to_string();
+        let encrypted = "SELECT bool_and(ssl)::text FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'everstate'";
+        for (options, is_encrypted) in [
+            ("sslmode=disable".to_owned(), "false"),
+            (String::new(), "true"),
+            ("sslmode=require".to_owned(), "true"),
+            (format!("sslmode=verify-full&sslrootcert={roots}"), "true"),
+        ] {
+            let store = open(&format!("{url}?{options}"), settings(folder.path())).await.unwrap();
+            assert_eq!(cluster.sql(&name, encrypted), is_encrypted, "{options}");
+            drop(store);
+            // Its connections are closed some time after it.
+            let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'everstate'";
+            while cluster.sql(&name, ours) != "0" {}
+        }
+        let wait = Duration::from_millis(100);
+        let settings = Settings { wait, ..settings(folder.path()) };
+        let refused = open(&format!("{url}?sslmode=verify-full"), settings).await.unwrap_err();
+        let said = refused.to_string();
+        assert!(said.contains("certificate") && said.contains("UnknownIssuer"), "{said}");
+    });
+}
+
+#[test]
+fn a_role_needs_no_more_than_its_database_and_room_for_its_connections() {
+    let Some(cluster) = cluster() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let name = cluster.fresh_name();
+        let url = cluster.url(&name).replace("everstate@", "guest@");
+        cluster.sql("postgres", "DROP ROLE IF EXISTS guest");
+        cluster.sql("postgres", "CREATE ROLE guest LOGIN CONNECTION LIMIT 0");
+        let wait = Duration::from_millis(100);
+        let short = Settings { wait, ..settings(folder.path()) };
+        let refused = open(&url, short.clone()).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("(53300); raise max_connections, or put PgBouncer in front"),
+            "{refused}"
+        );
+        cluster.sql("postgres", "ALTER ROLE guest CONNECTION LIMIT -1");
+        let refused = open(&url, short.clone()).await.unwrap_err().to_string();
+        assert!(refused.contains("(42501); the role needs to own"), "{refused}");
+        cluster.sql("postgres", &format!("GRANT CREATE ON DATABASE {name} TO guest"));
+        let store = open(&url, short).await.unwrap();
+        let mut ours = Owner::new(7);
+        ours.events(&*store.log, "hello").await;
+        assert_eq!(shown(&*store.log, ours.session).await, "1 hello\n");
+    });
+}
