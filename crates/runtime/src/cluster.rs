@@ -26,6 +26,7 @@ use crate::cache::Cache;
 use crate::host::{Host, Inner, Membership};
 use crate::ports::{Peer, Peers, Tail};
 use crate::settings::NodeSettings;
+use crate::table::Fate;
 use assignment::Seen;
 use lease::Lease;
 use roll::{NodeState, Roll};
@@ -48,6 +49,8 @@ pub(crate) struct Cluster {
     n_errands: AtomicU64,
     /// Sessions still to be adopted.
     n_ready: AtomicUsize,
+    /// Errands without an outcome.
+    n_posted: AtomicUsize,
     /// Tails of other nodes' sessions on their way, so that nothing is fed before it is listened to.
     opening: Mutex<HashMap<SessionId, usize>>,
     opened: Notify,
@@ -76,6 +79,7 @@ impl Cluster {
             has_left: Notify::new(),
             n_errands: AtomicU64::new(0),
             n_ready: AtomicUsize::new(0),
+            n_posted: AtomicUsize::new(0),
             opening: Mutex::default(),
             opened: Notify::new(),
             folds: Mutex::default(),
@@ -117,6 +121,15 @@ impl Inner {
         self.cluster.as_ref().is_none_or(holds)
     }
 
+    /// Waits until work for a driver of this fate may be begun: for ever, if its session is another node's by now.
+    pub(crate) async fn may_begin(&self, fate: &Fate) {
+        self.lease_held().await;
+        if fate.is_lost() {
+            // A lease that came back is that of a later life. The driver ends this task on its way out.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits until it may.
     pub(crate) async fn lease_held(&self) {
         if let Some(cluster) = &self.cluster {
@@ -153,6 +166,8 @@ pub struct NodeFacts {
     pub n_live: usize,
     /// Sessions it has yet to adopt.
     pub n_ready: usize,
+    /// Inputs it has posted to sessions of other nodes and waits for.
+    pub n_posted: usize,
     /// How long ago it last said that it lives, as heard here.
     pub beat_age_ms: Millis,
     /// The revision of the assignment it follows, and how many revisions that is behind.
@@ -196,6 +211,10 @@ impl Host {
                 n_ready: match is_self {
                     true => cluster.n_ready.load(Ordering::SeqCst),
                     false => node.n_ready,
+                },
+                n_posted: match is_self {
+                    true => cluster.n_posted.load(Ordering::SeqCst),
+                    false => node.n_posted,
                 },
                 beat_age_ms: silent_since.get(&node.name).map_or(0, |it| now.saturating_sub(*it)),
                 revision: node.settled,

@@ -352,7 +352,7 @@ impl Driver {
             self.host.hub.tell(self.session, seq - 1, || News::Told(Told::Frame { seq, frame }));
         } else {
             // The log does not guard what is not on it.
-            if !self.host.has_lease() {
+            if !self.may_speak() {
                 return Err(Trouble::Down(lapsed()));
             }
             self.shown.entry(attempt).or_default().push(&frame);
@@ -360,6 +360,11 @@ impl Driver {
             self.host.hub.tell(self.session, self.head.seq, || News::Told(Told::Shown(frame)));
         }
         Ok(())
+    }
+
+    /// May it show, begin or answer what the log does not guard?
+    fn may_speak(&self) -> bool {
+        self.host.has_lease() && !self.slot.fate.is_lost()
     }
 
     /// Is the host shutting down or the session moving, and can its turn wait for the next owner?

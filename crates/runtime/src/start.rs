@@ -126,7 +126,7 @@ async fn adopt(inner: &Arc<Inner>, session: SessionId) -> Result<(), Down> {
 }
 
 /// A session that cannot be read, for a while or for good, is no reason for its neighbours to wait.
-async fn adopt_later(inner: Arc<Inner>, session: SessionId) {
+pub(crate) async fn adopt_later(inner: Arc<Inner>, session: SessionId) {
     let clock = Arc::clone(&inner.ports.clock);
     let mut pause = AGAIN_MS;
     loop {

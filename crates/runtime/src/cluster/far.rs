@@ -49,6 +49,7 @@ impl Inner {
         let n = cluster.n_errands.fetch_add(1, Ordering::SeqCst);
         let posted_as = format!("{}/{n}", self.epoch.load(Ordering::SeqCst));
         self.post_far(session, &posted_as, Errand::write(&inputs, key.as_deref())).await?;
+        let _waiting = Waiting::new(cluster);
         let nudged = Arc::new(Notify::new());
         let _nudging = self.keep_nudging(session, Arc::clone(&nudged));
         let mut pause = ASK_MS;
@@ -323,6 +324,22 @@ impl Drop for Opening {
         }
         drop(opening);
         self.cluster.opened.notify_waiters();
+    }
+}
+
+/// An errand without an outcome.
+struct Waiting<'a>(&'a Cluster);
+
+impl Waiting<'_> {
+    fn new(cluster: &Cluster) -> Waiting<'_> {
+        cluster.n_posted.fetch_add(1, Ordering::SeqCst);
+        Waiting(cluster)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.n_posted.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -250,7 +250,12 @@ impl Follower {
                     self.last == 0 || !matches!(inner.ports.log.head(self.session).await, Ok(None));
                 return if is_there { Next::Reopen } else { Next::Deleted };
             }
-            clock.pause(self.cluster.node.read_ms).await;
+            let changed = self.cluster.changed.notified();
+            tokio::select! {
+                biased;
+                () = changed => (),
+                () = clock.pause(self.cluster.node.read_ms) => (),
+            }
         }
     }
 }

@@ -84,7 +84,8 @@ impl Inner {
     /// Neither served nor still worked on here.
     pub(crate) fn is_far(&self, session: SessionId) -> bool {
         let table = self.table();
-        !table.share.serving.hold(session) && !table.live.contains_key(&session)
+        let is_lost = || table.live.get(&session).is_none_or(|it| it.fate.is_lost());
+        !table.share.serving.hold(session) && is_lost()
     }
 
     /// The lease is back: what waited for it may begin.

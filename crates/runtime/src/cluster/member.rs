@@ -114,6 +114,7 @@ impl Member {
             holding: BTreeSet::new(),
             n_live: 0,
             n_ready: 0,
+            n_posted: 0,
         };
         loop {
             let roll = Roll::read(registry, &Roll::default()).await?;
@@ -301,6 +302,8 @@ impl Member {
         let back: Buckets = leaving.iter().filter(|it| mine.has(*it)).collect();
         if !back.is_empty() {
             inner.keep_on(&back);
+            // What had work and left is begun again.
+            inner.spawn(adopt_all(Arc::clone(&inner), back.clone()));
         }
         let lost = serving.without(&mine);
         if !lost.is_empty() {
@@ -361,6 +364,7 @@ impl Member {
         let (registry, clock) = (&*inner.ports.registry, &*inner.ports.clock);
         self.me.n_live = inner.table().live.len();
         self.me.n_ready = cluster.n_ready.load(Ordering::SeqCst);
+        self.me.n_posted = cluster.n_posted.load(Ordering::SeqCst);
         loop {
             self.me.beat += 1;
             let began_at = clock.monotonic();

@@ -44,6 +44,8 @@ pub(crate) struct NodePaper {
     pub(crate) n_live: usize,
     #[serde(default)]
     pub(crate) n_ready: usize,
+    #[serde(default)]
+    pub(crate) n_posted: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

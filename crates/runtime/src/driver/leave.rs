@@ -13,6 +13,7 @@ use crate::host::{FeedError, Inner, elsewhere};
 use crate::hub::News;
 use crate::keep;
 use crate::ports::Down;
+use crate::start::adopt_later;
 use crate::table::{Mail, Nay};
 
 impl Driver {
@@ -33,6 +34,8 @@ impl Driver {
                 host.hub.tell(self.session, 0, || News::Lost);
                 self.let_money_go();
                 self.abandon();
+                // It may have been our own row, of which the store could not tell us.
+                self.come_back_if_ours();
                 self.forward_all();
             }
             Leave::Closed => {
@@ -41,7 +44,10 @@ impl Driver {
                 self.abandon();
                 match host.draining.load(Ordering::SeqCst) {
                     true => self.refuse_all(&FeedError::Draining),
-                    false => self.turn_all_away(),
+                    false => {
+                        self.come_back_if_ours();
+                        self.turn_all_away();
+                    }
                 }
             }
             Leave::Lost => {
@@ -55,6 +61,11 @@ impl Driver {
                 self.running.clear();
                 tracing::error!(session = %self.session, reason, "a session is parked");
                 self.write_parked(&reason).await;
+                if host.cluster.is_some()
+                    && let Err(down) = self.refuse_posts(&reason).await
+                {
+                    tracing::debug!(session = %self.session, %down, "posters are not answered");
+                }
                 host.table().parked.insert(self.session, reason.clone());
                 self.let_money_go();
                 self.abandon();
@@ -102,6 +113,13 @@ impl Driver {
         let mut table = self.host.table();
         table.live.remove(&self.session);
         table.unclean.insert(self.session);
+    }
+
+    /// Of many nodes this one may still be, or be again, the session's owner: nobody else would go on with it.
+    fn come_back_if_ours(&self) {
+        if self.host.cluster.is_some() && !self.host.is_far(self.session) {
+            self.host.spawn(adopt_later(Arc::clone(&self.host), self.session));
+        }
     }
 
     /// Whoever adopts the session counts what its attempts cost.

@@ -91,7 +91,7 @@ impl Driver {
             Err(_) => false,
         };
         // Without a lease another node may know better by now. What landed did so because nobody does.
-        if is_from_memory && !self.host.has_lease() {
+        if is_from_memory && !self.may_speak() {
             return Err(Trouble::Down(lapsed()));
         }
         let refused = match taken {
@@ -224,6 +224,20 @@ impl Driver {
         Ok(())
     }
 
+    /// The session cannot go on: who waits for an outcome hears that.
+    pub(super) async fn refuse_posts(&self, reason: &str) -> Result<(), Down> {
+        let log = &self.host.ports.log;
+        for post in log.inbox(self.session).await? {
+            let is_waited_for = Errand::read(&post.body).is_ok_and(|it| it.from_peer);
+            if is_waited_for && self.may_speak() {
+                let parked = Rejection::Parked(reason.to_owned());
+                let reply = Reply::No(FeedError::Rejected(parked)).write();
+                log.settle(self.session, &post.key, PostOutcome::Refused(reply)).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What came of a posted input, unless its append tells.
     async fn run_errand(
         &mut self,
@@ -231,13 +245,17 @@ impl Driver {
         posted_as: &str,
     ) -> Result<Option<PostOutcome>, Trouble> {
         let Errand { mut inputs, key, from_peer } = errand;
+        if matches!(inputs.first(), Some(Input::Unpark)) {
+            // Asked to try again: perhaps this release can read it.
+            self.host.table().parked.remove(&self.session);
+        }
         self.sign(&mut inputs);
         let append_key = key.clone().unwrap_or_else(|| posted_as.to_owned());
         let taken = self.take(inputs, Some(append_key), vec![posted_as.to_owned()]).await;
         if matches!(&taken, Ok(fed) if !fed.events.is_empty()) {
             return Ok(None);
         }
-        if !self.host.has_lease() {
+        if !self.may_speak() {
             return Err(Trouble::Down(lapsed()));
         }
         let reply = match taken {
@@ -286,7 +304,7 @@ impl Driver {
         let erased = all.filter(|it| it.body == Body::Erased).map(|it| it.id);
         let gone: BTreeSet<ItemId> = erased.chain(told.copied()).collect();
         // The chain guards appends, not what is rewritten.
-        if !self.host.has_lease() {
+        if !self.may_speak() {
             return Err(Trouble::Down(lapsed()));
         }
         let redact =
@@ -316,7 +334,7 @@ impl Driver {
     }
 
     async fn delete(&mut self) -> Result<(), Down> {
-        if !self.host.has_lease() {
+        if !self.may_speak() {
             return Err(lapsed());
         }
         self.running.clear();

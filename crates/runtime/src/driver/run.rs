@@ -78,7 +78,7 @@ impl Driver {
         self.letters.retain(|attempt, _| live.attempt(*attempt).is_some());
         self.shown.retain(|attempt, _| live.attempt(*attempt).is_some());
         let holds_back = self.is_holding_back();
-        if !self.host.has_lease() {
+        if !self.may_speak() {
             // When it is back, the host says so.
             return Ok(());
         }
@@ -134,6 +134,7 @@ impl Driver {
             resumable: turn.terms.resumable,
             asks_first: turn.attempts.len() > 1 || turn.terms.limits.hedge_after_ms.is_some(),
             host: Arc::clone(&self.host),
+            fate: Arc::clone(&self.slot.fate),
             mail: mail.clone(),
         };
         let broken = ModelWork::broken(attempt);
@@ -141,8 +142,8 @@ impl Driver {
     }
 
     fn start_tool(&mut self, call: CallId) -> Result<(), Leave> {
-        let host = Arc::clone(&self.host);
-        let Some(work) = ToolWork::new(self.session, &self.state, call, host) else {
+        let around = (Arc::clone(&self.host), Arc::clone(&self.slot.fate));
+        let Some(work) = ToolWork::new(self.session, &self.state, call, around) else {
             return Err(Leave::Park(format!("call {call} is to be run, but is not ours to run")));
         };
         let (broken, to_the_end) = (work.broken(), work.to_the_end());

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::host::Inner;
 use crate::ports::{Down, ReplyStream};
-use crate::table::Mail;
+use crate::table::{Fate, Mail};
 use crate::think::Letter;
 
 /// The pause before a bundle that the store did not take is offered again; it doubles.
@@ -30,6 +30,7 @@ pub(crate) struct ModelWork {
     /// Others may speak for the same step: ask before the first word is shown.
     pub(crate) asks_first: bool,
     pub(crate) host: Arc<Inner>,
+    pub(crate) fate: Arc<Fate>,
     pub(crate) mail: UnboundedSender<Mail>,
 }
 
@@ -59,7 +60,7 @@ impl ModelWork {
         let prepared = self.letter.prepared.clone().map_err(theirs)?;
         let gate = self.host.gate(&self.letter.offer.id);
         let permit = permit(gate).await;
-        self.host.lease_held().await;
+        self.host.may_begin(&self.fate).await;
         let asked_at = self.host.ports.clock.now();
         let stream = self.letter.model.send(&self.letter.offer, prepared).await.map_err(theirs)?;
         let talk = Talk {

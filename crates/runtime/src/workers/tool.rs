@@ -10,12 +10,14 @@ use everstate_kernel::tool::{Runs, Safety};
 
 use crate::host::Inner;
 use crate::ports::ToolRun;
+use crate::table::Fate;
 
 #[derive(Debug)]
 pub(crate) struct ToolWork {
     call: CallId,
     run: ToolRun,
     host: Arc<Inner>,
+    fate: Arc<Fate>,
 }
 
 impl ToolWork {
@@ -24,7 +26,7 @@ impl ToolWork {
         session: SessionId,
         state: &Session,
         call: CallId,
-        host: Arc<Inner>,
+        (host, fate): (Arc<Inner>, Arc<Fate>),
     ) -> Option<ToolWork> {
         let about = state.about.as_ref()?;
         let open = state.live.calls.get(&call)?;
@@ -36,7 +38,7 @@ impl ToolWork {
             server: server.clone(),
             arguments: open.arguments.clone(),
         };
-        Some(ToolWork { call, run, host })
+        Some(ToolWork { call, run, host, fate })
     }
 
     /// Stopping it in the middle would only hide what it did.
@@ -57,7 +59,7 @@ impl ToolWork {
 
     pub(crate) async fn run(self) -> Input {
         // Without a lease another node may be running it by now; whoever finds that out ends this task.
-        self.host.lease_held().await;
+        self.host.may_begin(&self.fate).await;
         let back = self.host.ports.tools.run(self.run).await;
         Input::Returned { call: self.call, outcome: back.outcome, output: back.output }
     }

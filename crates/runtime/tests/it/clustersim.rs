@@ -162,7 +162,11 @@ impl Town {
             }
             if self.sim.world.clock.now() > until {
                 let facts: Vec<_> = self.up.values().map(|it| it.node.host.nodes()).collect();
-                panic!("never at rest: {facts:?}");
+                let wanted: Vec<_> = sessions
+                    .iter()
+                    .map(|it| (it, self.sim.world.disk.fold(*it).effects()))
+                    .collect();
+                panic!("never at rest: {wanted:?} {facts:?}");
             }
         }
         for up in self.up.values() {
