@@ -9,7 +9,7 @@ mod renew;
 mod logs;
 mod reclaim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,6 +72,8 @@ struct Pocket {
     /// The document as this node last saw it. Whoever writes it holds this.
     document: tokio::sync::Mutex<Option<(u64, Slices)>>,
     seen: Mutex<Option<Slices>>,
+    /// Holders that seemed dead at the last look.
+    suspects: Mutex<BTreeSet<String>>,
     /// The document knows that we spend.
     is_known: AtomicBool,
     /// The document is to be looked at, because nobody did or because of a dead holder's slice.
@@ -190,6 +192,7 @@ impl Ledger {
             purse: Mutex::default(),
             document: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
+            suspects: Mutex::default(),
             is_known: AtomicBool::new(false),
             looks: AtomicBool::new(true),
         });
