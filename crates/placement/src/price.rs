@@ -71,18 +71,20 @@ pub fn quote(ask: &Ask, offer: &Offer, now: Millis) -> Result<Quote, TooDear> {
         if cap < room || ask.needs.max_output_tokens.is_some() { Some(cap) } else { None };
 
     let warm_tokens = warm_tokens(ask.warm.as_ref(), offer, now).min(input);
-    let output = tokens(cap.min(OUTPUT_TOKENS_EXPECTED), price.output);
+    let output = |room: u64| tokens(room.min(OUTPUT_TOKENS_EXPECTED), price.output);
+    let prompt = tokens(warm_tokens, price.cached)
+        .saturating_add(tokens(input - warm_tokens, cold_price(offer)));
+    let step = prompt.saturating_add(output(cap));
+    // Compared by what they would say if money were no matter: a dear offer is not cheap because less can be had of it.
+    let output = output(room);
     let cold = tokens(input, cold_price(offer)).saturating_add(output);
-    let step = tokens(warm_tokens, price.cached)
-        .saturating_add(tokens(input - warm_tokens, cold_price(offer)))
-        .saturating_add(output);
     let later_price = if caches(offer) { price.cached } else { price.input };
     let later = tokens(input, later_price).saturating_add(output).saturating_mul(STEPS_AHEAD);
 
     Ok(Quote {
         warm_tokens,
         step,
-        session: step.saturating_add(later),
+        session: prompt.saturating_add(output).saturating_add(later),
         session_cold: cold.saturating_add(later),
         most: most_input.saturating_add(tokens(cap, price.output)),
         max_output_tokens,

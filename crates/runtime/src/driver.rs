@@ -295,12 +295,17 @@ impl Driver {
         if flight.reserve(&thought.append) {
             return Ok((thought, flight));
         }
+        let mut shares = true;
         loop {
-            let thought = self.think(inputs.clone(), flight.at, Some(flight.allowance()))?;
-            // If not, others were faster, and there is less than there was.
-            if flight.reserve(&thought.append) {
+            let allowance = flight.allowance(shares);
+            let thought = self.think(inputs.clone(), flight.at, Some(allowance))?;
+            if shares && allowance.is_part && thought.lacks_money() {
+                // Too little to share.
+                shares = false;
+            } else if flight.reserve(&thought.append) {
                 return Ok((thought, flight));
             }
+            // Others were faster, and there is less than there was.
         }
     }
 

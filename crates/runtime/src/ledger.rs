@@ -9,7 +9,7 @@ mod renew;
 mod logs;
 mod reclaim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,6 +72,8 @@ struct Pocket {
     /// The document as this node last saw it. Whoever writes it holds this.
     document: tokio::sync::Mutex<Option<(u64, Slices)>>,
     seen: Mutex<Option<Slices>>,
+    /// Holders that seemed dead at the last look.
+    suspects: Mutex<BTreeSet<String>>,
     /// The document knows that we spend.
     is_known: AtomicBool,
     /// The document is to be looked at, because nobody did or because of a dead holder's slice.
@@ -101,6 +103,8 @@ pub struct Here {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {
     pub(crate) left: Micros,
+    /// There is more here, and it is kept for others.
+    pub(crate) is_part: bool,
     /// More may come back: it is asked again then.
     pub(crate) again_at: Option<Millis>,
 }
@@ -188,6 +192,7 @@ impl Ledger {
             purse: Mutex::default(),
             document: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
+            suspects: Mutex::default(),
             is_known: AtomicBool::new(false),
             looks: AtomicBool::new(true),
         });
@@ -301,11 +306,15 @@ impl Flight {
         }
     }
 
-    pub(crate) fn allowance(&self) -> Allowance {
+    /// Where other steps are under way, one that has to be capped leaves half of what there is to those that come next:
+    /// what is set aside is mostly far more than an answer costs.
+    pub(crate) fn allowance(&self, shares: bool) -> Allowance {
         let purse = self.pocket.purse();
-        let more = purse.here().reserved > 0 || purse.others_hold;
-        let again_at = (self.is_down || more).then(|| self.at.saturating_add(HELD_MS));
-        Allowance { left: purse.free(), again_at }
+        let others = purse.here().reserved > 0 || purse.others_hold;
+        let again_at = (self.is_down || others).then(|| self.at.saturating_add(HELD_MS));
+        let is_part = shares && others;
+        let left = if is_part { purse.free() / 2 } else { purse.free() };
+        Allowance { left, is_part, again_at }
     }
 
     /// It is on the log: what it placed stays reserved, what it ended is settled.

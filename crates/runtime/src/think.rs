@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use everstate_kernel::effect::Effect;
-use everstate_kernel::event::Append;
+use everstate_kernel::event::{Append, Event};
 use everstate_kernel::ids::{AttemptId, Millis, Seq};
 use everstate_kernel::input::{Failure, FailureClass, Input, Shown};
 use everstate_kernel::money::Micros;
@@ -103,6 +103,14 @@ impl Thought {
         self.state.apply(&part);
         self.append.events.extend(part.events);
         Ok(true)
+    }
+
+    /// Was something not placed for want of the project's money?
+    pub(crate) fn lacks_money(&self) -> bool {
+        self.append.events.iter().any(|it| match it {
+            Event::NotPlaced { no_offer, .. } => no_offer.project_budget.is_some(),
+            _ => false,
+        })
     }
 
     fn to_place(&self) -> Option<AttemptId> {

@@ -321,6 +321,17 @@ fn a_budget_caps_the_answer_and_bars_what_it_cannot_pay() {
             reserved 3000µ, output at most 400
         "#]],
     );
+    // A dear offer does not become cheap because less can be had of it.
+    check(
+        "ask: 1000 tokens, budget 1400
+           a: 1.00 1.00 20.00
+           b: 1.00 1.00 4.00",
+        expect![[r#"
+            > b 1400µ: the cheapest for this session
+            - a 1400µ: not cheaper for this session
+            reserved 1400µ, output at most 100
+        "#]],
+    );
     check(
         "ask: 1000 tokens, budget 0
            a: 1.00 1.00 5.00

@@ -1,6 +1,7 @@
 //! Slices of holders that died: what their logs say they spent is settled, what they have under way stays out until it
 //! is taken over, the rest comes back.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use everstate_kernel::slice::Slice;
@@ -21,8 +22,15 @@ impl Ledger {
         let mut is_over = true;
         // One of a process's two ledgers takes back what the dead hold of both: the one that is told who lives.
         if let Some((_, slices)) = found.as_ref().filter(|_| self.stored) {
-            for (name, slice) in slices.out.iter().filter(is_dead) {
-                is_over &= self.reclaim_one(pocket, name, *slice).await?;
+            let dead: BTreeMap<String, Slice> =
+                slices.out.iter().filter(is_dead).map(|(name, it)| (name.clone(), *it)).collect();
+            let names = dead.keys().cloned().collect();
+            let suspects = std::mem::replace(&mut *lock(&pocket.suspects), names);
+            // Where others may live, one that has just come is not known to all: it is looked at twice.
+            let is_alone = lock(&self.is_alive).is_none();
+            for (name, slice) in dead {
+                let is_certain = is_alone || suspects.contains(&name);
+                is_over &= is_certain && self.reclaim_one(pocket, &name, slice).await?;
             }
         }
         pocket.looks.store(!is_over, Ordering::SeqCst);

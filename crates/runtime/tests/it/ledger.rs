@@ -176,6 +176,32 @@ fn a_step_that_only_waits_for_what_others_hold_is_placed_later() {
 }
 
 #[test]
+fn steps_at_the_same_time_share_what_is_left() {
+    let world = World::new();
+    world.run(async {
+        let limit = 100_000;
+        let (host, ledger) = started(&world, 1, total(limit), None).await;
+        for n in 0..8 {
+            let slow = text(&["a", "b"]).into_iter().map(|it| (1_000, it.1)).collect();
+            world.outside.says(slow);
+            let session = SessionId(100 + n);
+            let inputs = vec![create(session), begin(terms())];
+            host.feed(session, inputs, Feed::default()).await.unwrap();
+        }
+        // All are under way at once, and none waits.
+        let plans: Vec<Plan> = (0..8).flat_map(|n| plans(&world, SessionId(100 + n))).collect();
+        let caps: Vec<u64> = plans.iter().map(|it| it.max_output_tokens.unwrap_or(0)).collect();
+        assert_eq!(caps[..2], [0, 0], "what fits is not capped");
+        assert!(caps[2..].is_sorted_by(|a, b| a > b) && caps.len() == 8, "{caps:?}");
+        assert!(logs(&world).1 <= limit);
+        world.quiet(&host).await;
+        host.drain().await;
+        assert_eq!(standing(&ledger).await.slices.spent(), 8 * ANSWER);
+        assert_eq!(logs(&world), (8 * ANSWER, 0));
+    });
+}
+
+#[test]
 fn two_hosts_share_the_last_money_and_pass_no_limit() {
     let world = World::new();
     world.run(async {
