@@ -14,12 +14,11 @@ import yaml
 from chart import CHART, read, render, values
 
 POSTGRES = read("ci/postgres.yaml")
-NAMED = {"existingSecret": "everstate", "blobs": "s3://ours/everstate"}
 RELEASES = {
     "default": [],
     "sqlite-named": [{"existingSecret": "everstate", "store": {"sqlite": {"existingClaim": "kept"}}}],
     "postgres": [POSTGRES],
-    "postgres-plain": [{"store": {"kind": "postgres"}, **NAMED}],
+    "postgres-plain": [{"store": {"kind": "postgres"}, "existingSecret": "everstate"}],
 }
 # The oldest that Chart.yaml allows, and the newest there is.
 KUBERNETES = ["1.30", "1.37"]
@@ -138,7 +137,6 @@ def test_a_long_name_is_cut():
         {"replica": 3},
         {"store": {"kind": "mysql"}},
         {"store": {"kind": "postgres"}},
-        {"store": {"kind": "postgres"}, "existingSecret": "everstate"},
         {"store": {"kind": "postgres"}, "blobs": "s3://ours"},
         {"blobs": "s3://key:secret@ours"},
         {"blobs": "gs://ours"},

@@ -14,7 +14,7 @@ import urllib.request
 import pytest
 import yaml
 
-from chart import ROOT, render
+from chart import ROOT, read, render
 
 BINARY = os.path.abspath(os.environ.get("EVERSTATE_TEST_BINARY") or ROOT / "target/debug/everstate")
 BIN = pathlib.Path(sys.executable).parent
@@ -80,11 +80,21 @@ def test_the_image_is_for_nobody_in_particular():
     assert "RUN" not in told
 
 
-def test_what_the_image_is_built_from_is_let_in():
+def test_what_the_image_is_built_from_is_let_in(tmp_path):
     ignored = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
     members = re.search(r"members = \[(.*?)\]", (ROOT / "Cargo.toml").read_text(), re.S)[1]
     for member in re.findall(r'"([^"]+)"', members):
         assert "!" + member.removesuffix("/*") in ignored, member
+    # What is let in is a workspace.
+    for name in ignored:
+        if name.startswith("!"):
+            there = ROOT / name[1:]
+            copy = shutil.copytree if there.is_dir() else shutil.copy
+            (tmp_path / name[1:]).parent.mkdir(exist_ok=True)
+            copy(there, tmp_path / name[1:])
+    command = ["cargo", "metadata", "--offline", "--no-deps", "--format-version=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_image_runs_what_it_says(tmp_path):
@@ -165,6 +175,20 @@ def test_a_pod_runs_what_it_says(tmp_path):
     answered = run([BINARY, *args], env, tmp_path)
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert answered[told[probe]["httpGet"]["path"]] == 200
+
+
+def flags_of(args):
+    return {it.split("=", 1)[0] for it in args if it.startswith("--")}
+
+
+def test_serve_knows_the_flags_of_nodes():
+    told, _ = container(read("ci/postgres.yaml"))
+    services = yaml.safe_load((ROOT / "examples/compose.yaml").read_text())["services"]
+    nodes = [it["command"] for name, it in services.items() if name.startswith("node-")]
+    help_ = subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True, timeout=30).stdout
+    for args in [told["args"], *nodes]:
+        assert args[0] == "serve"
+        assert flags_of(args) <= set(re.findall(r"--[a-z-]+", help_)), args
 
 
 # ---- files of YAML -----------------------------------------------------------------------------

@@ -39,6 +39,11 @@ class Bucket:
         iam.put_user_policy(UserName="everstate", PolicyName="all", PolicyDocument=json.dumps(POLICY))
         made = iam.create_access_key(UserName="everstate")["AccessKey"]
         self.key, self.secret = made["AccessKeyId"], made["SecretAccessKey"]
+        iam.create_role(RoleName="pod", AssumeRolePolicyDocument=json.dumps(POLICY))
+        iam.put_role_policy(RoleName="pod", PolicyName="all", PolicyDocument=json.dumps(POLICY))
+        role = "arn:aws:iam::123456789012:role/pod"
+        # A key that is good for an hour, with its token.
+        self.temporary = self.speaks("sts", **anybody).assume_role(RoleArn=role, RoleSessionName="tests")["Credentials"]
         self.client = self.speaks("s3", aws_access_key_id=self.key, aws_secret_access_key=self.secret)
         self.client.create_bucket(Bucket=BUCKET)
 

@@ -1,6 +1,8 @@
 """A server whose blobs are in a bucket: big messages, and what clients see when the bucket cannot be reached."""
 
 import base64
+import datetime
+import http.server
 import json
 import os
 import pathlib
@@ -118,6 +120,7 @@ def test_without_the_bucket_big_messages_wait_and_small_ones_go_on(bucket):
     with pytest.raises(openai.APIStatusError) as refused:
         client.responses.create(model="rehearsal", input=text(BIG))
     assert refused.value.status_code == 503, refused.value
+    assert refused.value.response.headers["x-should-retry"] == "true"
     assert bucket.secret not in str(refused.value)
     assert client.responses.create(model="rehearsal", input="hello").status == "completed"
     assert "cannot use s3://" in server.own("/doctor")["store"]["blobs_down"]
@@ -151,6 +154,52 @@ def test_a_very_big_message_leaves_no_parts_behind(bucket):
     sizes = [it["Size"] for it in bucket.client.list_objects_v2(Bucket=BUCKET, Prefix="third/")["Contents"]]
     assert max(sizes) > 9 * BIG
     assert "Uploads" not in bucket.client.list_multipart_uploads(Bucket=BUCKET)
+    server.stop()
+    server.home.cleanup()
+
+
+class Metadata:
+    """Gives a container its credentials, to whoever has its token. They are good for a short while."""
+
+    def __init__(self, bucket, token):
+        metadata = self
+        self.asked = 0
+
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                metadata.asked += 1
+                knows = self.headers.get("authorization") == token
+                # Renewed some minutes before its end.
+                end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1)
+                key = bucket.temporary
+                body = {"AccessKeyId": key["AccessKeyId"], "SecretAccessKey": key["SecretAccessKey"]}
+                body |= {"Token": key["SessionToken"], "Expiration": end.strftime("%Y-%m-%dT%H:%M:%SZ")}
+                body = json.dumps(body).encode()
+                self.send_response(200 if knows else 401)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1/credentials"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def test_a_container_has_credentials_that_are_renewed(bucket, tmp_path):
+    metadata = Metadata(bucket, "a-token-of-this-pod")
+    (tmp_path / "token").write_text("a-token-of-this-pod")
+    env = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": metadata.url}
+    env |= {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(tmp_path / "token")}
+    server = Server(env=env | {"EVERSTATE_BLOBS": place(bucket, "pod")})
+    before = metadata.asked
+    assert before > 0
+    big = text(BIG)
+    response = server.client().responses.create(model="rehearsal", input=big)
+    assert said(server.client(), response) == big
+    assert metadata.asked > before
     server.stop()
     server.home.cleanup()
 

@@ -21,7 +21,7 @@ pub(crate) struct Serve {
     /// [default: sqlite:./.everstate/state.db]
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
-    /// Where big bodies live: a folder or `s3://BUCKET/PREFIX` [default: a folder beside the store]
+    /// Where big bodies live: a folder or `s3://BUCKET/PREFIX` [default: with the store]
     #[arg(long, value_name = "PLACE")]
     blobs: Option<String>,
     /// Where the data keys are, if not with the state: `postgres://...`

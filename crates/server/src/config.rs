@@ -39,7 +39,7 @@ pub struct Settings {
     pub listen: Set<String>,
     /// `sqlite:PATH`, `memory:` or `postgres://...`. May hold a password: shown only as [`Settings::store_shown`].
     pub store: Set<String>,
-    /// A folder or `s3://BUCKET/PREFIX`; `None`: a folder beside the store.
+    /// A folder or `s3://BUCKET/PREFIX`; `None`: with the store.
     pub blobs: Set<Option<String>>,
     /// Where the data keys are, if not with the state. May hold a password too.
     pub keys: Set<Option<String>>,

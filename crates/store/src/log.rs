@@ -14,6 +14,7 @@ use everstate_runtime::ports::{
     AppendError, Down, Head, Landed, ListKey, Listed, Log, NewRow, PostOutcome, Posted, Projection,
     Redact, Row, RowKind, Verdict,
 };
+use futures_util::future::try_join_all;
 
 use crate::archive::Pending;
 use crate::blobs::{Blobs, still_fresh};
@@ -28,6 +29,8 @@ use crate::stripes::Stripes;
 
 /// Longer bodies become blobs.
 const BLOB_MIN: usize = 64 * 1024;
+/// So many blobs are fetched at once for one reader.
+const FETCHED_AT_ONCE: usize = 8;
 /// Of how many sessions the data key is kept at hand.
 const AT_HAND_MAX: usize = 8_192;
 
@@ -249,18 +252,18 @@ impl Log for SealedLog {
             for sealed in &kept.segments {
                 let opened = self.open_segment(session, sealed).await?;
                 let open = opened.into_iter().filter(|it| it.header.seq > after);
-                for it in open.take(limit - rows.len()) {
-                    rows.push(self.row(session, it).await?);
-                }
+                let open = open.take(limit - rows.len()).collect();
+                rows.extend(self.with_bodies(session, open).await?);
             }
             let left = limit - rows.len();
+            let mut open = Vec::new();
             for sealed in kept.rows.into_iter().take(left) {
-                let opened = self.open_row(session, sealed).await?;
-                rows.push(self.row(session, opened).await?);
-                if rows.len() % 64 == 0 {
+                open.push(self.open_row(session, sealed).await?);
+                if open.len() % 64 == 0 {
                     tokio::task::yield_now().await;
                 }
             }
+            rows.extend(self.with_bodies(session, open).await?);
             match kept_end {
                 Some(seq) if more => end = seq,
                 _ => break,
@@ -437,11 +440,25 @@ impl SealedLog {
         Ok(wrote)
     }
 
-    async fn row(&self, session: SessionId, opened: Opened) -> Result<Row, Down> {
-        let body = self.body_of(session, &opened.content).await?.into();
-        let Header { seq, kind, version, at, .. } = opened.header;
-        let hash = opened.header.head(session).hash;
-        Ok(Row { seq, kind, version, at, hash, body, erased: opened.content.erased() })
+    /// What lies in blobs is fetched several at a time: each may be a way over a network.
+    async fn with_bodies(&self, session: SessionId, opened: Vec<Opened>) -> Result<Vec<Row>, Down> {
+        let names: Vec<BlobName> = opened.iter().filter_map(|it| blob_name(&it.content)).collect();
+        let mut fetched = Vec::with_capacity(names.len());
+        for some in names.chunks(FETCHED_AT_ONCE) {
+            let some = some.iter().map(|name| self.blobs.get(session, *name, &self.keys));
+            fetched.extend(try_join_all(some).await?);
+        }
+        let mut fetched = fetched.into_iter();
+        let row = |Opened { header, content, .. }: Opened| {
+            let Header { seq, kind, version, at, .. } = header;
+            let (hash, erased) = (header.head(session).hash, content.erased());
+            let body = match blob_name(&content) {
+                Some(_) => fetched.next().expect("one was fetched for each"),
+                None => content.body,
+            };
+            Row { seq, kind, version, at, hash, body: body.into(), erased }
+        };
+        Ok(opened.into_iter().map(row).collect())
     }
 }
 

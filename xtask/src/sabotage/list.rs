@@ -67,6 +67,26 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &["-p", "everstate-store"],
     },
     Fault {
+        name: "named blob collected",
+        means: "a big body that was acknowledged is removed from its place",
+        edits: &[Edit {
+            file: "crates/store/src/facts.rs",
+            find: "|| self.log.shelf.has_blob(session, name).await?",
+            replace: "",
+        }],
+        tests: &["-p", "everstate-store"],
+    },
+    Fault {
+        name: "blobs of others collected",
+        means: "two installations empty one place for each other",
+        edits: &[Edit {
+            file: "crates/store/src/blobs/claim.rs",
+            find: "if theirs == ours.as_bytes() {",
+            replace: "if !theirs.is_empty() {",
+        }],
+        tests: &["-p", "everstate-store"],
+    },
+    Fault {
         name: "frame shown before commit",
         means: "a client saw what a resumed stream does not know",
         edits: &[Edit {

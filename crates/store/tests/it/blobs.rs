@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use everstate_runtime::ports::{AppendError, RowKind};
 use everstate_store::blobs::place::Place;
+use everstate_store::keys::source::KeySource;
 use everstate_store::open::{OpenError, Settings, Store, open};
 
 use crate::bucket::{Bucket, Traffic};
@@ -71,6 +72,30 @@ async fn what_nothing_names_is_collected_after_the_grace() {
         let rows = store.log.read(Owner::new(n).session, 0, 9).await.unwrap();
         assert!(rows[0].body == big(n as usize));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_share_a_bucket() {
+    let Some(bucket) = Bucket::start() else { return };
+    let Some(cluster) = everstate_test_postgres::cluster() else { return };
+    let (url, folder) = (cluster.fresh_database(), tempfile::tempdir().unwrap());
+    let node = async || {
+        let keys = Some(KeySource::File(folder.path().join("master.key")));
+        let blobs = Some(bucket.place("nodes"));
+        open(&url, Settings { keys, blobs, ..Settings::default() }).await.unwrap()
+    };
+    let (one, other) = (node().await, node().await);
+    let mut ours = Owner::new(7);
+    for n in 0..3 {
+        let row = ours.row(RowKind::Events, &big(n));
+        ours.try_append(&*one.log, row).await.unwrap();
+    }
+    let rows = other.log.read(ours.session, 0, 9).await.unwrap();
+    assert!((0..3).all(|n| rows[n].body == big(n)));
+    // Whoever collects knows what the other names.
+    assert_eq!(other.upkeep.collect_blobs(Duration::ZERO).await, Ok(0));
+    other.log.delete(ours.session).await.unwrap();
+    assert_eq!(one.upkeep.collect_blobs(Duration::ZERO).await, Ok(3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

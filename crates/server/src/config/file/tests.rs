@@ -69,7 +69,7 @@ const SECTIONS: &[Section] = &[
             (
                 "blobs",
                 "where bodies over 64 KiB live: a folder, which is beside this file, or `s3://BUCKET/PREFIX`, see [blobs.md](../blobs.md); `--blobs` and `EVERSTATE_BLOBS` come first",
-                "a folder beside the store",
+                "a folder beside the store, or its database",
             ),
             (
                 "body_max_bytes",
