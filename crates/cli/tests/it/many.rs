@@ -1,7 +1,7 @@
 //! Several `everstate serve` on one PostgreSQL, each a real process, with a bank whose payments are counted.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -244,7 +244,9 @@ impl Bank {
                 let (mut stream, inner) = (stream.unwrap(), inner.clone());
                 std::thread::spawn(move || {
                     let mut head = [0; 4096];
-                    stream.read(&mut head).ok();
+                    if !stream.read(&mut head).is_ok_and(|n| n > 0) {
+                        return;
+                    }
                     inner.n.fetch_add(1, Ordering::SeqCst);
                     let mut open = inner.open.lock().unwrap();
                     while !*open {
@@ -277,5 +279,53 @@ impl Bank {
              safety = \"{safety}\"\nallow_private = true\n",
             self.url
         )
+    }
+}
+
+/// Takes what it is sent, as a collector of traces does.
+pub(crate) struct Collector {
+    pub(crate) url: String,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Collector {
+    pub(crate) fn open() -> Collector {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let taking = bytes.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, bytes) = (stream.unwrap(), taking.clone());
+                std::thread::spawn(move || take(stream, &bytes));
+            }
+        });
+        Collector { url, bytes }
+    }
+
+    /// Was all of this among it?
+    pub(crate) fn got(&self, parts: &[&[u8]]) -> bool {
+        let bytes = self.bytes.lock().unwrap();
+        parts.iter().all(|part| bytes.windows(part.len()).any(|it| it == *part))
+    }
+}
+
+fn take(stream: TcpStream, taken: &Mutex<Vec<u8>>) {
+    let mut reader = BufReader::new(stream);
+    let mut n_bytes = 0;
+    let mut line = String::new();
+    while reader.read_line(&mut line).is_ok_and(|n| n > 0) {
+        if let Some(n) = line.to_lowercase().strip_prefix("content-length: ") {
+            n_bytes = n.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            let mut body = vec![0; n_bytes];
+            if reader.read_exact(&mut body).is_err() {
+                return;
+            }
+            taken.lock().unwrap().extend(body);
+            reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok();
+        }
+        line.clear();
     }
 }

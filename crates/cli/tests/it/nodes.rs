@@ -7,8 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use crate::house::KEY;
-use crate::many::{AT_LAST, Bank, LEASE, Many, Node, TAKE_OVER, read, until};
+use crate::house::{CONFIG, House, KEY};
+use crate::many::{AT_LAST, Bank, Collector, LEASE, Many, Node, TAKE_OVER, read, until};
 
 /// A slow speaker, and one who hangs after two words.
 const STAGE: &str = r#"
@@ -353,4 +353,39 @@ async fn people_see_who_is_there() {
     for name in ["everstate_nodes", "everstate_buckets_owned", "everstate_sessions_ready"] {
         assert!(metrics.contains(name), "{name}: {metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_model_that_one_node_was_told_of_is_known_to_the_others() {
+    let Some(mut many) = Many::new("") else { return };
+    let upstream = House::new(CONFIG);
+    many.env("OPENAI_API_KEY", KEY);
+    many.env("OPENAI_BASE_URL", &format!("{}/v1", upstream.url));
+    let (a, b) = many.two().await;
+    let first = a.create(json!({ "model": "rehearsal", "input": "one" })).await;
+    // Nobody wrote this model down; the session is the other node's.
+    let next = json!({ "model": "slow", "input": "two", "previous_response_id": first.json["id"] });
+    let second = b.create(next).await;
+    assert_eq!(second.session, first.session);
+    assert!(text_of(&second.json).starts_with("one two three"), "{}", second.json);
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_where_its_turn_does() {
+    let Some(mut many) = Many::new(STAGE) else { return };
+    let collector = Collector::open();
+    many.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url);
+    many.env("OTEL_BSP_SCHEDULE_DELAY", "50");
+    let (mut a, b) = many.two().await;
+    let body =
+        json!({ "model": "slow", "background": true, "input": "a b c d e f g h i j k l m n" });
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let begun = a.post_with("/v1/responses", body, &[("traceparent", parent)]).await;
+    a.kill();
+    b.ended(begun.json["id"].as_str().unwrap()).await;
+    let trace = u128::from_str_radix("0af7651916cd43dd8448eb211c80319c", 16).unwrap().to_be_bytes();
+    until(async || {
+        collector.got(&[b"invoke_agent", b"chat slow", b"process_lost", &trace]).then_some(())
+    })
+    .await;
 }
