@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -22,8 +23,15 @@ KEY = "an-admin-key-for-tests"
 BINARY = os.environ.get("EVERSTATE_TEST_BINARY") or os.environ.get("EVERSTATE_BIN") or "target/debug/everstate"
 
 
+# Databases, one for each server, where these tests are to go through many nodes; else each has a file of its own.
+STORES = [it for it in os.environ.get("EVERSTATE_TEST_STORES", "").split(",") if it]
+N_NODES = int(os.environ.get("EVERSTATE_TEST_NODES", "2")) if STORES else 1
+
+
 class Server:
-    """`everstate serve`. Stopped or killed, it can be started again over the same directory and port."""
+    """`everstate serve`. Stopped or killed, it can be started again over the same directory and port.
+
+    With STORES it is several nodes on one database, and each connection goes to one of them at random."""
 
     def __init__(self, config="", port=0, env=None):
         self.env = env or {}
@@ -31,29 +39,58 @@ class Server:
         self.dir = pathlib.Path(self.home.name)
         (self.dir / "everstate.toml").write_text(config)
         self.port = port
+        self.store = STORES.pop() if STORES else f"sqlite:{self.dir}/state.db"
+        self.ports = [port if N_NODES == 1 else 0] * N_NODES
         self.start()
 
     def start(self):
         plain = ("OPENAI_", "EVERSTATE_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")
         env = {name: value for name, value in os.environ.items() if not name.startswith(plain)}
         env |= {"EVERSTATE_ADMIN_KEY": KEY, "RUST_LOG": "warn"} | self.env
-        command = [os.path.abspath(BINARY), "serve", "--listen", f"127.0.0.1:{self.port}"]
-        command += ["--store", f"sqlite:{self.dir}/state.db"]
-        self.process = subprocess.Popen(
-            command, cwd=self.dir, env=env, stdout=subprocess.PIPE, stderr=open(self.dir / "stderr", "ab"), text=True
-        )
-        line = self.process.stdout.readline().strip()
-        assert line.startswith("http://"), f"did not start: {line!r}\n{(self.dir / 'stderr').read_text()}"
-        self.url = line
-        self.port = int(line.rsplit(":", 1)[1])
+        if N_NODES > 1:
+            env |= {"EVERSTATE_STORE": self.store, "EVERSTATE_MASTER_KEY": "00" * 32, "EVERSTATE_LEASE_TTL_MS": "2000"}
+        self.processes = []
+        for n, port in enumerate(self.ports):
+            command = [os.path.abspath(BINARY), "serve", "--listen", f"127.0.0.1:{port}"]
+            command += ["--node-name", f"n{n}"] if N_NODES > 1 else ["--store", self.store]
+            self.processes.append(
+                subprocess.Popen(
+                    command, cwd=self.dir, env=env, stdout=subprocess.PIPE, stderr=open(self.dir / "stderr", "ab"),
+                    text=True,
+                )
+            )
+        urls = [process.stdout.readline().strip() for process in self.processes]
+        for url in urls:
+            assert url.startswith("http://"), f"did not start: {url!r}\n{(self.dir / 'stderr').read_text()}"
+        self.ports = [int(url.rsplit(":", 1)[1]) for url in urls]
+        self.process = self.processes[0]
+        if N_NODES == 1:
+            self.url, self.port = urls[0], self.ports[0]
+        elif not self.port:
+            self.port = relay(self)
+            self.url = f"http://127.0.0.1:{self.port}"
+        if N_NODES > 1:
+            self.settle()
+
+    def settle(self):
+        """Waits until the nodes share what there is."""
+        while True:
+            nodes = self.own("/nodes")["items"]
+            calm = all(it["buckets_moving"] == 0 and it["lag"] == 0 for it in nodes)
+            if calm and sum(it["state"] == "alive" for it in nodes) == N_NODES:
+                return
 
     def kill(self):
-        self.process.kill()
-        self.process.wait()
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.wait()
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(timeout=60) == 0
+        for process in self.processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            assert process.wait(timeout=60) == 0
         return self
 
     def client(self, base_url=None, **more):
@@ -72,6 +109,33 @@ class Server:
 
     def n_sessions(self):
         return len(self.own("/sessions")["items"])
+
+
+def relay(server):
+    """A port on which each connection is passed on to one of the server's nodes."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pass_on(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def run():
+        while True:
+            client, _ = listener.accept()
+            try:
+                node = socket.create_connection(("127.0.0.1", random.choice(server.ports)))
+            except OSError:
+                client.close()
+                continue
+            for ends in ((client, node), (node, client)):
+                threading.Thread(target=pass_on, args=ends, daemon=True).start()
+
+    threading.Thread(target=run, daemon=True).start()
+    return listener.getsockname()[1]
 
 
 @contextlib.contextmanager

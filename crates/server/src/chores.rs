@@ -18,6 +18,8 @@ pub(crate) struct Fleeting(Mutex<BTreeSet<(Millis, SessionId)>>);
 /// More are not kept, however long they were promised: a repeat is then told that its answer is gone.
 const KEPT_MAX: usize = 20_000;
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often a node looks at what others have named.
+const LEARN: Duration = Duration::from_secs(5);
 
 impl Fleeting {
     /// `keyed`: its request had an `Idempotency-Key`.
@@ -67,7 +69,17 @@ pub(crate) async fn run(app: Arc<App>) {
             app.fleeting.sweep(&app).await;
         }
     };
-    tokio::join!(store, sweep);
+    let learn = async {
+        let mut ticks = tokio::time::interval(LEARN);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while app.settings.is_shared() {
+            ticks.tick().await;
+            if let Err(down) = app.stall.refresh().await {
+                tracing::debug!(%down, "models that other nodes have named are learned later");
+            }
+        }
+    };
+    tokio::join!(store, sweep, learn);
 }
 
 #[cfg(test)]

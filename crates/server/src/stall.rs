@@ -12,7 +12,7 @@ use everstate_placement::offers::Offers;
 use everstate_providers::found::{Found, open_offers};
 use everstate_runtime::host::Host;
 use everstate_runtime::market::Market;
-use everstate_runtime::ports::{Clock, Down, Model, Put, PutError, Registry};
+use everstate_runtime::ports::{Clock, Document, Down, Model, Put, PutError, Registry};
 use serde::{Deserialize, Serialize};
 
 use crate::config::file::distance;
@@ -84,8 +84,11 @@ fn list(configured: &[Offer], found: Option<&Found>, named: &Named) -> Offers {
 }
 
 async fn load(registry: &dyn Registry) -> std::result::Result<Named, Down> {
-    let found = registry.get(INSTALLATION, NAMED, NAMED).await?;
-    Ok(found.and_then(|it| serde_json::from_slice(&it.body).ok()).unwrap_or_default())
+    Ok(read(registry.get(INSTALLATION, NAMED, NAMED).await?.as_ref()))
+}
+
+fn read(found: Option<&Document>) -> Named {
+    found.and_then(|it| serde_json::from_slice(&it.body).ok()).unwrap_or_default()
 }
 
 impl Stall {
@@ -144,16 +147,51 @@ impl Stall {
         if self.has(model) {
             return Ok(());
         }
-        if named.models.len() >= NAMED_MAX {
-            return Err(self.unknown(model).why(format!(
-                "{NAMED_MAX} models were named already; write this one down as [[offers]]"
-            )));
+        // Other nodes write there too: what they named is named here as well.
+        loop {
+            let found = self.registry.get(INSTALLATION, NAMED, NAMED).await?;
+            let mut more = read(found.as_ref());
+            if more.models.len() >= NAMED_MAX && !more.models.contains(model) {
+                return Err(self.unknown(model).why(format!(
+                    "{NAMED_MAX} models were named already; write this one down as [[offers]]"
+                )));
+            }
+            let is_new = more.models.insert(model.to_owned());
+            let offers = Arc::new(list(&self.configured, self.found.as_ref(), &more));
+            self.keep(&offers).await?;
+            let body = serde_json::to_vec(&more).expect("names have a JSON form");
+            let put = self.document(NAMED, NAMED, found.map(|it| it.revision), body);
+            let put = match is_new {
+                true => self.registry.put(put).await.map(drop),
+                false => Ok(()),
+            };
+            match put {
+                Ok(()) => {
+                    self.show(&mut named, more, offers);
+                    return Ok(());
+                }
+                Err(PutError::Conflict(_)) => {}
+                Err(PutError::Down(down)) => return Err(down.into()),
+            }
         }
-        let mut more = named.clone();
-        more.models.insert(model.to_owned());
-        let offers = Arc::new(list(&self.configured, self.found.as_ref(), &more));
-        self.keep(&offers).await?;
-        self.put(NAMED, NAMED, serde_json::to_vec(&more).expect("names have a JSON form")).await?;
+    }
+
+    /// Takes in what other nodes have named meanwhile.
+    pub(crate) async fn refresh(&self) -> std::result::Result<(), Down> {
+        if self.found.is_none() {
+            return Ok(());
+        }
+        let mut named = self.named.lock().await;
+        let more = load(&*self.registry).await?;
+        if more.models != named.models {
+            let offers = Arc::new(list(&self.configured, self.found.as_ref(), &more));
+            self.keep(&offers).await?;
+            self.show(&mut named, more, offers);
+        }
+        Ok(())
+    }
+
+    fn show(&self, named: &mut Named, more: Named, offers: Arc<Offers>) {
         for host in &self.hosts {
             host.set_market(Market {
                 offers: offers.clone(),
@@ -163,7 +201,6 @@ impl Stall {
         }
         *self.offers.lock().expect("nothing panics while it holds the offers") = offers;
         *named = more;
-        Ok(())
     }
 
     fn has(&self, model: &str) -> bool {
@@ -201,25 +238,29 @@ impl Stall {
         self.put(OFFERS, &offers.revision.to_string(), body).await
     }
 
-    /// Whatever stands there is replaced: there is one writer.
+    /// Whatever stands there is replaced.
     async fn put(&self, kind: &str, id: &str, body: Vec<u8>) -> std::result::Result<(), Down> {
         let mut expect = None;
         loop {
-            let put = Put {
-                project: INSTALLATION.to_owned(),
-                kind: kind.to_owned(),
-                id: id.to_owned(),
-                expect,
-                body: body.clone().into(),
-                now: self.clock.now(),
-                expires_at: None,
-            };
+            let put = self.document(kind, id, expect, body.clone());
             match self.registry.put(put).await {
                 Ok(_) => return Ok(()),
                 Err(PutError::Conflict(Some(standing))) if standing.body == body => return Ok(()),
                 Err(PutError::Conflict(standing)) => expect = standing.map(|it| it.revision),
                 Err(PutError::Down(down)) => return Err(down),
             }
+        }
+    }
+
+    fn document(&self, kind: &str, id: &str, expect: Option<u64>, body: Vec<u8>) -> Put {
+        Put {
+            project: INSTALLATION.to_owned(),
+            kind: kind.to_owned(),
+            id: id.to_owned(),
+            expect,
+            body: body.into(),
+            now: self.clock.now(),
+            expires_at: None,
         }
     }
 }

@@ -12,3 +12,4 @@ mod demo;
 mod json;
 mod many;
 mod nodes;
+mod sdk;

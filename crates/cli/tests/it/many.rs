@@ -1,7 +1,8 @@
 //! Several `everstate serve` on one PostgreSQL, each a real process, with a bank whose payments are counted.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -64,13 +65,17 @@ impl Many {
     }
 
     pub(crate) fn command(&self, name: &str, store: &str) -> Command {
+        self.command_at(name, store, "127.0.0.1:0")
+    }
+
+    fn command_at(&self, name: &str, store: &str, listen: &str) -> Command {
         let mut command = everstate(self.dir.path());
         command
             .env("EVERSTATE_MASTER_KEY", "0".repeat(64))
             .env("EVERSTATE_LEASE_TTL_MS", LEASE.as_millis().to_string())
             .env("EVERSTATE_STORE", store)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .args(["--json", "serve", "--listen", "127.0.0.1:0", "--node-name", name]);
+            .args(["--json", "serve", "--listen", listen, "--node-name", name]);
         command
     }
 
@@ -78,11 +83,24 @@ impl Many {
         self.start_on(name, &self.store)
     }
 
+    /// Where it was before it was killed.
+    pub(crate) fn start_at(&self, name: &str, listen: &str) -> Node {
+        self.start_with(name, &self.store, listen)
+    }
+
     pub(crate) fn start_on(&self, name: &str, store: &str) -> Node {
+        self.start_with(name, store, "127.0.0.1:0")
+    }
+
+    fn start_with(&self, name: &str, store: &str, listen: &str) -> Node {
         let log = self.dir.path().join(format!("{name}.log"));
         let log_file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut process =
-            self.command(name, store).stdout(Stdio::piped()).stderr(log_file).spawn().unwrap();
+        let mut process = self
+            .command_at(name, store, listen)
+            .stdout(Stdio::piped())
+            .stderr(log_file)
+            .spawn()
+            .unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap_or_default();
@@ -231,6 +249,7 @@ struct Inner {
     open: Mutex<bool>,
     opened: Condvar,
     n: AtomicUsize,
+    keys: Mutex<BTreeSet<String>>,
 }
 
 impl Bank {
@@ -244,7 +263,11 @@ impl Bank {
                 let (mut stream, inner) = (stream.unwrap(), inner.clone());
                 std::thread::spawn(move || {
                     let mut head = [0; 4096];
-                    stream.read(&mut head).ok();
+                    let n_read = stream.read(&mut head).unwrap_or(0);
+                    let head = String::from_utf8_lossy(&head[..n_read]).to_lowercase();
+                    let Some((_, key)) = head.split_once("idempotency-key: ") else { return };
+                    let key = key.lines().next().unwrap().to_owned();
+                    inner.keys.lock().unwrap().insert(key);
                     inner.n.fetch_add(1, Ordering::SeqCst);
                     let mut open = inner.open.lock().unwrap();
                     while !*open {
@@ -267,6 +290,11 @@ impl Bank {
         self.inner.opened.notify_all();
     }
 
+    /// How often it was asked, and for how many different payments.
+    pub(crate) fn asked(&self) -> (usize, usize) {
+        (self.paid(), self.inner.keys.lock().unwrap().len())
+    }
+
     pub(crate) fn paid(&self) -> usize {
         self.inner.n.load(Ordering::SeqCst)
     }
@@ -278,4 +306,57 @@ impl Bank {
             self.url
         )
     }
+}
+
+/// Takes what it is sent, as a collector of traces does.
+pub(crate) struct Collector {
+    pub(crate) url: String,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Collector {
+    pub(crate) fn open() -> Collector {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let taking = bytes.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, bytes) = (stream.unwrap(), taking.clone());
+                std::thread::spawn(move || take(stream, &bytes));
+            }
+        });
+        Collector { url, bytes }
+    }
+
+    /// Was all of this among it?
+    pub(crate) fn got(&self, parts: &[&[u8]]) -> bool {
+        let bytes = self.bytes.lock().unwrap();
+        parts.iter().all(|part| bytes.windows(part.len()).any(|it| it == *part))
+    }
+}
+
+fn take(stream: TcpStream, taken: &Mutex<Vec<u8>>) {
+    let mut reader = BufReader::new(stream);
+    let mut n_bytes = 0;
+    let mut line = String::new();
+    while reader.read_line(&mut line).is_ok_and(|n| n > 0) {
+        if let Some(n) = line.to_lowercase().strip_prefix("content-length: ") {
+            n_bytes = n.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            let mut body = vec![0; n_bytes];
+            if reader.read_exact(&mut body).is_err() {
+                return;
+            }
+            taken.lock().unwrap().extend(body);
+            reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok();
+        }
+        line.clear();
+    }
+}
+
+/// Nobody listens there just now.
+pub(crate) fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }

@@ -2,13 +2,15 @@
 
 use std::time::Instant;
 
-use everstate_test_postgres::{Cluster, Proxy};
+use everstate_test_postgres::{Bouncer, Cluster, Proxy};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use crate::house::KEY;
-use crate::many::{AT_LAST, Bank, LEASE, Many, Node, TAKE_OVER, read, until};
+use crate::house::{CONFIG, House, KEY};
+use crate::many::{
+    AT_LAST, Bank, Collector, LEASE, Many, Node, TAKE_OVER, free_address, read, until,
+};
 
 /// A slow speaker, and one who hangs after two words.
 const STAGE: &str = r#"
@@ -353,4 +355,211 @@ async fn people_see_who_is_there() {
     for name in ["everstate_nodes", "everstate_buckets_owned", "everstate_sessions_ready"] {
         assert!(metrics.contains(name), "{name}: {metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_model_that_one_node_was_told_of_is_known_to_the_others() {
+    let Some(mut many) = Many::new("") else { return };
+    let upstream = House::new(CONFIG);
+    many.env("OPENAI_API_KEY", KEY);
+    many.env("OPENAI_BASE_URL", &format!("{}/v1", upstream.url));
+    let (a, b) = many.two().await;
+    let first = a.create(json!({ "model": "rehearsal", "input": "one" })).await;
+    // Nobody wrote this model down; the session is the other node's.
+    let next = json!({ "model": "slow", "input": "two", "previous_response_id": first.json["id"] });
+    let second = b.create(next).await;
+    assert_eq!(second.session, first.session);
+    assert!(text_of(&second.json).starts_with("one two three"), "{}", second.json);
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_where_its_turn_does() {
+    let Some(mut many) = Many::new(STAGE) else { return };
+    let collector = Collector::open();
+    many.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url);
+    many.env("OTEL_BSP_SCHEDULE_DELAY", "50");
+    let (mut a, b) = many.two().await;
+    let body =
+        json!({ "model": "slow", "background": true, "input": "a b c d e f g h i j k l m n" });
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let begun = a.post_with("/v1/responses", body, &[("traceparent", parent)]).await;
+    a.kill();
+    b.ended(begun.json["id"].as_str().unwrap()).await;
+    let trace = u128::from_str_radix("0af7651916cd43dd8448eb211c80319c", 16).unwrap().to_be_bytes();
+    until(async || {
+        collector.got(&[b"invoke_agent", b"chat slow", b"process_lost", &trace]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_owner_that_is_silent_is_said_to_be_and_the_repeat_counts_once() {
+    let Some(mut many) = Many::new(STAGE) else { return };
+    // So long that nobody takes over meanwhile.
+    many.env("EVERSTATE_LEASE_TTL_MS", "60000");
+    let (a, b) = many.two().await;
+    let first = a.create(json!({ "model": "rehearsal", "input": "one" })).await;
+    a.signal("STOP");
+    let next =
+        json!({ "model": "rehearsal", "input": "two", "previous_response_id": first.json["id"] });
+    let key = [("idempotency-key", "k")];
+    let began = Instant::now();
+    let refused = b.post_with("/v1/responses", next.clone(), &key).await;
+    assert_eq!((refused.status, refused.again.as_deref()), (503, Some("true")), "{}", refused.json);
+    assert!(began.elapsed() < AT_LAST / 2, "{:?}", began.elapsed());
+    // What it has itself it serves.
+    b.create(json!({ "model": "rehearsal", "input": "mine" })).await;
+    a.signal("CONT");
+    let done = until(async || {
+        let answer = b.post_with("/v1/responses", next.clone(), &key).await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(done.session, first.session);
+    let path = format!("/everstate/v1/sessions/{}", first.session.unwrap());
+    let shown = a.get(&path).await;
+    assert_eq!(shown.json["turns"].as_array().unwrap().len(), 2, "{}", shown.json);
+}
+
+#[tokio::test]
+async fn what_streams_while_a_node_joins_is_told_to_its_end() {
+    let Some(many) = Many::new(STAGE) else { return };
+    let a = many.start("a");
+    a.sees(1).await;
+    let body = json!({ "model": "slow", "stream": true, "input": "a b c d e f g h i j k l m n o p q r s t" });
+    let streams: Vec<_> = futures_util::future::join_all((0..6).map(async |_| {
+        let answer = a.send(Method::POST, "/v1/responses", Some(&body), &[]).await.unwrap();
+        tokio::spawn(answer.bytes())
+    }))
+    .await;
+    let b = many.start("b");
+    b.sees(2).await;
+    for stream in streams {
+        let told = events(&stream.await.unwrap().expect("it does not break off"));
+        assert_eq!(told.last().unwrap()["type"], "response.completed");
+    }
+}
+
+#[tokio::test]
+async fn many_nodes_serve_behind_a_pooler() {
+    let Some(many) = Many::new(STAGE) else { return };
+    let bouncer = Bouncer::before(&many.database);
+    let store = bouncer.fresh_database();
+    let (a, b) = (many.start_on("a", &store), many.start_on("b", &store));
+    b.sees(2).await;
+    let first = a.create(json!({ "model": "rehearsal", "input": "one" })).await;
+    let next =
+        json!({ "model": "rehearsal", "input": "two", "previous_response_id": first.json["id"] });
+    assert_eq!(b.create(next).await.session, first.session);
+}
+
+/// Sends a request to one node after the other until it is answered, as a client behind a load balancer does.
+async fn ask_any(urls: &[String], many: &Many, body: &Value, key: &str, n: usize) -> Value {
+    let mut n = n;
+    until(async || {
+        n += 1;
+        let sent = many.http.post(format!("{}/v1/responses", urls[n % urls.len()]));
+        let sent = sent.bearer_auth(KEY).header("idempotency-key", key).body(body.to_string());
+        let answer = read(sent.send().await.ok()?).await;
+        match (answer.status, answer.again.as_deref()) {
+            (200, _) if answer.json.is_object() => Some(answer.json),
+            // The connection broke, or it is not to be had there now.
+            (200, _) | (_, Some("true")) => None,
+            // A foreground turn ended with the node its caller had spoken to.
+            _ => Some(answer.json),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn through_any_of_three_nodes_while_they_are_killed() {
+    let bank = Bank::open();
+    bank.answer();
+    let Some(many) = Many::new(&bank.tool("idempotent")) else { return };
+    let listen: Vec<String> = (0..3).map(|_| free_address()).collect();
+    let urls: Vec<String> = listen.iter().map(|it| format!("http://{it}")).collect();
+    let names = ["a", "b", "c"];
+    let start = |n: usize| many.start_at(names[n], &listen[n]);
+    let mut nodes: Vec<Node> = (0..3).map(start).collect();
+    nodes[0].sees(3).await;
+    let tools =
+        json!([{ "type": "mcp", "server_label": "everstate", "require_approval": "never" }]);
+    const TALKS: usize = 6;
+    const TURNS: usize = 6;
+    let talks = futures_util::future::join_all((0..TALKS).map(async |talk| {
+        let mut last: Option<Value> = None;
+        let mut said = Vec::new();
+        for turn in 0..TURNS {
+            let mut body = json!({ "model": "rehearsal", "background": true, "tools": tools,
+                "input": format!("{talk}-{turn}\ncall pay {{}}") });
+            if let Some(last) = &last {
+                body["previous_response_id"] = last["id"].clone();
+            }
+            let key = format!("{talk}-{turn}");
+            let begun = ask_any(&urls, &many, &body, &key, talk + turn).await;
+            let id = begun["id"].as_str().unwrap_or_else(|| panic!("{begun}")).to_owned();
+            let ended = until(async || {
+                for url in &urls {
+                    let asked = many.http.get(format!("{url}/v1/responses/{id}")).bearer_auth(KEY);
+                    let Ok(answer) = asked.send().await else { continue };
+                    let answer = read(answer).await;
+                    assert_ne!(
+                        answer.status, 404,
+                        "what was acknowledged is there: {}",
+                        answer.json
+                    );
+                    let status = answer.json["status"].as_str().unwrap_or_default();
+                    if answer.status == 200 && !["queued", "in_progress"].contains(&status) {
+                        return Some(answer.json);
+                    }
+                }
+                None
+            })
+            .await;
+            assert_eq!(ended["status"], "completed", "{ended}");
+            said.push(id);
+            last = Some(ended);
+        }
+        said
+    }));
+    let mut talks = std::pin::pin!(talks);
+    let mut n = 0;
+    // One after the other is killed and started again, as long as they talk.
+    let said = loop {
+        let victim = n % 3;
+        n += 1;
+        nodes[victim].kill();
+        let other = &nodes[(victim + 1) % 3];
+        tokio::select! {
+            said = &mut talks => break said,
+            () = other.sees(2) => (),
+        }
+        nodes[victim] = start(victim);
+        tokio::select! {
+            said = &mut talks => break said,
+            () = nodes[victim].sees(3) => (),
+        }
+    };
+    let (asked, payments) = bank.asked();
+    assert_eq!(payments, TALKS * TURNS, "each was paid; {asked} requests after {n} kills");
+    // Every log is whole, and every talk is one session.
+    let alive =
+        nodes.iter_mut().find_map(|it| it.process.try_wait().unwrap().is_none().then_some(&*it));
+    let alive = alive.expect("two are always there");
+    let list = until(async || {
+        Some(alive.get("/everstate/v1/sessions?limit=100").await.json["items"].clone())
+            .filter(Value::is_array)
+    })
+    .await;
+    for session in list.as_array().unwrap() {
+        let path = format!(
+            "/everstate/v1/sessions/{}/verify",
+            session["session"].as_str().or(session["id"].as_str()).unwrap()
+        );
+        let verdict =
+            until(async || Some(alive.get(&path).await).filter(|it| it.status == 200)).await;
+        assert!(verdict.json["broken"].is_null(), "{}", verdict.json);
+    }
+    assert_eq!(said.len(), TALKS);
 }

@@ -87,6 +87,10 @@ async fn hello(State(app): State<Arc<App>>, sealed: Sealed) -> Result<Response> 
 
 async fn nudge(State(app): State<Arc<App>>, sealed: Sealed) -> Result<Answer> {
     let Of { session } = sealed.read()?;
+    // What was posted may ask for a model that was named over there a moment ago.
+    if let Err(down) = app.stall.refresh().await {
+        tracing::debug!(%down, "models that other nodes have named are learned later");
+    }
     Ok(said::<(), Down>(&app.durable.host.nudged(session).await))
 }
 
