@@ -8,6 +8,8 @@ use everstate_store::open::{Settings, Store, open};
 pub(crate) mod logs;
 pub(crate) mod turns;
 pub(crate) mod peers;
+pub(crate) mod takeover;
+pub(crate) mod idle;
 
 /// A store on PostgreSQL. The master key lies in the folder: all nodes have the same.
 pub(crate) async fn store(url: &str, folder: &Path) -> Store {

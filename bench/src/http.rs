@@ -118,6 +118,8 @@ struct Seen {
     last: HashMap<String, Instant>,
     /// From one call of a turn to its next: one step.
     steps: Vec<Duration>,
+    /// No call is answered that comes in now.
+    holds: bool,
 }
 
 impl ToolServer {
@@ -145,6 +147,17 @@ impl ToolServer {
         self.seen.lock().unwrap().calls
     }
 
+    /// From here on calls are left without an answer, or answered at once again. What was left stays so.
+    pub(crate) fn hold(&self, holds: bool) {
+        self.seen.lock().unwrap().holds = holds;
+    }
+
+    /// How long after `since` each turn's last call came in, of those that called since.
+    pub(crate) fn called_after(&self, since: Instant) -> Vec<Duration> {
+        let seen = self.seen.lock().unwrap();
+        seen.last.values().filter_map(|it| it.checked_duration_since(since)).collect()
+    }
+
     /// How many turns have called.
     pub(crate) fn turns(&self) -> usize {
         self.seen.lock().unwrap().last.len()
@@ -162,7 +175,7 @@ async fn serve(stream: TcpStream, answer: Arc<str>, seen: Arc<Mutex<Seen>>) {
     while let Some(mut head) = Head::read(&mut stream).await {
         head.length.get_or_insert(0);
         head.body(&mut stream).await;
-        {
+        let holds = {
             let mut seen = seen.lock().unwrap();
             seen.calls += 1;
             let now = Instant::now();
@@ -171,6 +184,10 @@ async fn serve(stream: TcpStream, answer: Arc<str>, seen: Arc<Mutex<Seen>>) {
             if let Some(last) = seen.last.insert(turn, now) {
                 seen.steps.push(now - last);
             }
+            seen.holds
+        };
+        if holds {
+            std::future::pending::<()>().await;
         }
         if stream.get_mut().write_all(answer.as_bytes()).await.is_err() {
             return;

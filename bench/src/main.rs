@@ -67,6 +67,8 @@ const DURABLE: &[Part] = &[
 const CLUSTER: &[Part] = &[
     Part { name: "logs", title: "Appends on PostgreSQL", run: cluster::logs::run },
     Part { name: "turns", title: "Durable steps beside others", run: cluster::turns::run },
+    Part { name: "takeover", title: "Take-over", run: cluster::takeover::run },
+    Part { name: "idle-nodes", title: "Ten idle nodes", run: cluster::idle::run },
 ];
 
 type Errand = (&'static str, fn(&[String]));

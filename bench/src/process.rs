@@ -59,6 +59,9 @@ pub(crate) fn slow_flush(folder: &Path) -> PathBuf {
 
 const KEY: &str = "bench-admin-key";
 
+/// The same for all nodes. It guards nothing.
+const MASTER_KEY: &str = "0000000000000000000000000000000000000000000000000000000000000001";
+
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Option<Child>,
@@ -68,16 +71,36 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// One on its own file.
     pub(crate) fn start(everstate: &Path, folder: &Path, config: &str) -> Server {
+        let store = format!("sqlite:{}", folder.join("state.db").display());
+        Server::run(everstate, folder, config, &store, "server")
+    }
+
+    /// One of many on a database. Its folder may be the others' too.
+    pub(crate) fn node(
+        everstate: &Path,
+        folder: &Path,
+        config: &str,
+        url: &str,
+        name: &str,
+    ) -> Server {
+        Server::run(everstate, folder, config, url, name)
+    }
+
+    fn run(everstate: &Path, folder: &Path, config: &str, store: &str, name: &str) -> Server {
         let port = free_port();
-        let path = folder.join("everstate.toml");
+        let path = folder.join(format!("{name}.toml"));
         fs::write(&path, config).unwrap();
         let mut command = Command::new(everstate);
-        command.arg("serve").args(["--listen", &format!("127.0.0.1:{port}")]);
-        command.arg("--store").arg(format!("sqlite:{}", folder.join("state.db").display()));
+        command.arg("serve").args(["--listen", &format!("127.0.0.1:{port}"), "--store", store]);
+        if store.starts_with("postgres") {
+            command.args(["--node-name", name]).env("EVERSTATE_MASTER_KEY", MASTER_KEY);
+        }
         command.arg("--config").arg(path).current_dir(folder);
         command.env("EVERSTATE_ADMIN_KEY", KEY).env_remove("OPENAI_API_KEY");
-        let log = fs::File::create(folder.join("server.log")).unwrap();
+        let said = folder.join(format!("{name}.log"));
+        let log = fs::File::create(&said).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let began = Instant::now();
         let mut child = command.spawn().unwrap();
@@ -86,7 +109,7 @@ impl Server {
                 break;
             }
             if let Some(status) = child.try_wait().unwrap() {
-                let said = fs::read_to_string(folder.join("server.log")).unwrap();
+                let said = fs::read_to_string(said).unwrap();
                 panic!("the server ended ({status}): {said}");
             }
             assert!(began.elapsed() < Duration::from_secs(300), "the server is never ready");

@@ -15,13 +15,18 @@ const CLIENTS: [usize; 3] = [1, 16, 64];
 
 /// A model that calls the tool in each of the first ten steps, and answers in the eleventh.
 pub(crate) fn config(tool_port: u16) -> String {
+    config_of(tool_port, STEPS)
+}
+
+/// The same with so many steps.
+pub(crate) fn config_of(tool_port: u16, steps: u64) -> String {
     format!(
         r#"
 [providers.stage]
 kind = "rehearsal"
 
 [[providers.stage.script.rules]]
-when = {{ step = {{ from = 1, times = {STEPS} }}, says = "work" }}
+when = {{ step = {{ from = 1, times = {steps} }}, says = "work" }}
 calls = [{{ name = "{TOOL}", arguments = {{ step = "{{step}}" }} }}]
 
 [[providers.stage.script.rules]]
@@ -66,18 +71,14 @@ pub(crate) fn run(around: &Around) -> String {
             let (took, turns, worked) = crate::runtime().block_on(async {
                 let tools = ToolServer::start(RESULT).await;
                 let server = Server::start(everstate, &folder, &config(tools.port));
-                // Each request is another one: equal ones would be taken for repeats, and wait for each other.
-                let body = format!(
-                    "{{\"model\": \"bench\", \"input\": \"work NUMBER\"{mode}, \"tools\": [{{\"type\": \"mcp\", \
-                     \"server_label\": \"everstate\", \"allowed_tools\": [\"{TOOL}\"], \"require_approval\": \"never\"}}]}}"
-                );
+                let body = request(mode);
                 let lasts = |ms| Duration::from_millis(if around.quick { 200 } else { ms });
-                drive(server.port, clients, &body, lasts(1_000)).await;
+                drive(&[server.port], clients, &body, lasts(1_000)).await;
                 let n_before = tools.calls();
                 tools.take();
                 let worked = server.worked();
                 let began = Instant::now();
-                let turns = drive(server.port, clients, &body, lasts(6_000)).await;
+                let turns = drive(&[server.port], clients, &body, lasts(6_000)).await;
                 let all = began.elapsed();
                 let worked = (server.worked() - worked).as_secs_f64();
                 let n_calls = tools.calls();
@@ -120,17 +121,26 @@ pub(crate) fn run(around: &Around) -> String {
     )
 }
 
+/// Each request is another one: equal ones would be taken for repeats, and wait for each other.
+pub(crate) fn request(mode: &str) -> String {
+    format!(
+        "{{\"model\": \"bench\", \"input\": \"work NUMBER\"{mode}, \"tools\": [{{\"type\": \"mcp\", \
+         \"server_label\": \"everstate\", \"allowed_tools\": [\"{TOOL}\"], \"require_approval\": \"never\"}}]}}"
+    )
+}
+
 struct StepsTook {
     took: Took,
     n_calls: u64,
 }
 
-/// How many turns came to their end.
-async fn drive(port: u16, clients: usize, body: &str, lasts: Duration) -> u64 {
+/// How many turns came to their end. A client keeps to one of the ports.
+pub(crate) async fn drive(ports: &[u16], clients: usize, body: &str, lasts: Duration) -> u64 {
     let end = Instant::now() + lasts;
     let mut tasks = Vec::new();
     for n in 0..clients {
         let body = body.replace("NUMBER", &format!("{n}/TURN"));
+        let port = ports[n % ports.len()];
         tasks.push(tokio::spawn(async move {
             let mut client = Client::connect(port).await;
             let mut turns = 0;

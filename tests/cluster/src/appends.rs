@@ -66,7 +66,7 @@ pub(crate) async fn run(wishes: &Wishes) -> Result<String, String> {
         })
         .await;
         let (back, well) = blocking(move || {
-            let well = ensemble.wait_until_well(PATIENCE);
+            let well = ensemble.wait_until_well_again(PATIENCE);
             (ensemble, well)
         })
         .await;

@@ -14,6 +14,8 @@ use crate::processes::{self, Signal, command, family, signal};
 
 const N: usize = 3;
 const BIN: &str = "/usr/lib/postgresql/15/bin";
+/// Within this time somebody has seen that something is wrong, if it is.
+const NOTICED: Duration = Duration::from_secs(5);
 pub(crate) const DATABASE: &str = "everstate";
 
 #[derive(Debug)]
@@ -123,6 +125,15 @@ impl Ensemble {
         let same = all.iter().all(|it| it.timeline.is_some() && it.timeline == all[0].timeline);
         let running = all.iter().all(|it| it.state == "running" || it.state == "streaming");
         n_of("leader") == 1 && n_of("sync_standby") == 1 && same && running
+    }
+
+    /// After a fault, which is not noticed at once: until all is well again.
+    pub(crate) fn wait_until_well_again(&self, patience: Duration) -> Result<(), String> {
+        let end = Instant::now() + NOTICED;
+        while self.is_well() && Instant::now() < end {
+            processes::pause(Duration::from_millis(50));
+        }
+        self.wait_until_well(patience)
     }
 
     pub(crate) fn wait_until_well(&self, patience: Duration) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! Many callers at a few sessions: appends at the end they know or believe in, appends of what may have landed already,
 //! reads. What they hear is judged by a history.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +23,17 @@ pub struct Storm {
     pub stop: Arc<AtomicBool>,
     /// How many appends landed so far, for who watches.
     pub landed: Arc<AtomicU64>,
+    /// Hears of each append that landed, and the number of it: the place to let something go wrong.
+    pub heard: Heard,
+}
+
+#[derive(Clone)]
+pub struct Heard(pub Arc<dyn Fn(u64) + Send + Sync>);
+
+impl fmt::Debug for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Heard")
+    }
 }
 
 impl Storm {
@@ -34,6 +46,7 @@ impl Storm {
             patience: Duration::from_secs(30),
             stop: Arc::default(),
             landed: Arc::default(),
+            heard: Heard(Arc::new(|_| {})),
         }
     }
 
@@ -142,7 +155,8 @@ impl Caller {
         let answer = self.wait(log.append(row.clone())).await;
         let (known, answered) = match answer {
             Some(Ok(landed)) => {
-                self.storm.landed.fetch_add(1, Ordering::Relaxed);
+                let n = self.storm.landed.fetch_add(1, Ordering::Relaxed) + 1;
+                self.storm.heard.0(n);
                 (Some(landed.head), true)
             }
             Some(Err(AppendError::Fenced | AppendError::Seen(_))) => (None, true),
