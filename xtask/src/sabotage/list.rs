@@ -195,4 +195,64 @@ pub(super) const FAULTS: &[Fault] = &[
         }],
         tests: &["-p", "everstate-runtime", "-E", "test(ledger)"],
     },
+    Fault {
+        name: "packed history not looked at",
+        means: "a node that slept writes into the middle of a session that another one has packed",
+        edits: &[Edit {
+            file: "crates/store/src/postgres/statements.rs",
+            find: "WHERE it.data_key = new.data_key AND it.packed < new.seq",
+            replace: "WHERE it.data_key = new.data_key",
+        }],
+        tests: &["-p", "everstate-store", "-E", "test(nodes)"],
+    },
+    Fault {
+        name: "appends under an old key",
+        means: "a row is acknowledged and sealed under a key that another node destroys",
+        edits: &[Edit {
+            file: "crates/store/src/postgres/statements.rs",
+            find: "WHERE it.data_key = new.data_key AND it.packed < new.seq",
+            replace: "WHERE it.packed < new.seq",
+        }],
+        tests: &["-p", "everstate-store", "-E", "test(nodes)"],
+    },
+    Fault {
+        name: "posts under an old key",
+        means: "a post is acknowledged and sealed under a key that another node destroys",
+        edits: &[Edit {
+            file: "crates/store/src/postgres/statements.rs",
+            find: "WHERE it.bucket = $1 AND it.session = $2 AND it.data_key = $4",
+            replace: "WHERE it.bucket = $1 AND it.session = $2",
+        }],
+        tests: &["-p", "everstate-store", "-E", "test(nodes)"],
+    },
+    Fault {
+        name: "erased as it was read",
+        means: "what other nodes wrote during an erasure is lost",
+        edits: &[Edit {
+            file: "crates/store/src/postgres/change.rs",
+            find: "    if !same {",
+            replace: "    if !same && false {",
+        }],
+        tests: &["-p", "everstate-store", "-E", "test(nodes)"],
+    },
+    Fault {
+        name: "own row not recognised",
+        means: "an append whose answer was lost is refused though it has landed",
+        edits: &[Edit {
+            file: "crates/store/src/postgres/apply.rs",
+            find: "    if there == Some(header.mac) {",
+            replace: "    if there == Some(header.mac) && false {",
+        }],
+        tests: &["-p", "everstate-store", "-E", "test(faults)"],
+    },
+    Fault {
+        name: "cancelled replication believed",
+        means: "what no standby has is acknowledged, and a fail-over takes it",
+        edits: &[Edit {
+            file: "crates/store/src/postgres/connect.rs",
+            find: r#"it.starts_with("SyncRep")"#,
+            replace: r#"it.starts_with("no such place")"#,
+        }],
+        tests: &["-p", "everstate-store", "-E", "test(server)"],
+    },
 ];

@@ -224,7 +224,7 @@ fn a_commit_that_no_standby_confirmed_is_not_acknowledged() {
         // Its wait is cancelled, again and again: each time it is on this disk, and nowhere else.
         let waiting = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
         let mut n_cancelled = 0;
-        while n_cancelled < 3 {
+        while n_cancelled < 3 && !append.is_finished() {
             n_cancelled += cluster.sql("postgres", waiting).parse::<u64>().unwrap();
         }
         assert!(!append.is_finished(), "{:?}", append.await);
