@@ -80,7 +80,8 @@ impl Target {
     pub(crate) async fn connect(&self) -> Result<Live, Trouble> {
         let tls = MakeRustlsConnect::new(ClientConfig::clone(&self.tls));
         let connecting = self.config.connect(tls);
-        let connected = tokio::time::timeout(2 * CONNECT, connecting).await;
+        let patience = self.patience.min(2 * CONNECT);
+        let connected = tokio::time::timeout(patience, connecting).await;
         let late = || Trouble::new(Kind::Away, "it does not answer".to_owned());
         let (client, mut connection) = connected.map_err(|_| late())?.map_err(Trouble::of_door)?;
         let doubt = Arc::new(AtomicBool::new(false));
@@ -185,30 +186,50 @@ pub(crate) enum Work {
 /// A connection that many may use at once, made when it is first wanted, and anew when it broke.
 pub(crate) struct Line {
     pub(crate) target: Arc<Target>,
-    live: Mutex<Option<Arc<Live>>>,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    live: Option<Arc<Live>>,
+    /// When connecting last failed, and why.
+    failed: Option<(Instant, Trouble)>,
 }
 
 impl Line {
     pub(crate) fn new(target: &Arc<Target>) -> Line {
-        Line { target: Arc::clone(target), live: Mutex::default() }
+        Line { target: Arc::clone(target), slot: Mutex::default() }
     }
 
     pub(crate) async fn get(&self) -> Result<Arc<Live>, Trouble> {
-        let mut slot = self.live.lock().await;
-        if let Some(live) = slot.as_ref().filter(|it| !it.is_closed()) {
+        let began = Instant::now();
+        let mut slot = self.slot.lock().await;
+        if let Some(live) = slot.live.as_ref().filter(|it| !it.is_closed()) {
             return Ok(Arc::clone(live));
         }
-        *slot = None;
-        let live = Arc::new(self.target.connect().await?);
-        *slot = Some(Arc::clone(&live));
-        Ok(live)
+        slot.live = None;
+        // Who waited while another tried in vain does not try after him: a queue of them would wait for ever.
+        if let Some((_, trouble)) = slot.failed.as_ref().filter(|(at, _)| *at >= began) {
+            return Err(trouble.clone());
+        }
+        match self.target.connect().await {
+            Ok(live) => {
+                let live = Arc::new(live);
+                *slot = Slot { live: Some(Arc::clone(&live)), failed: None };
+                Ok(live)
+            }
+            Err(trouble) => {
+                slot.failed = Some((Instant::now(), trouble.clone()));
+                Err(trouble)
+            }
+        }
     }
 
     /// Gives a connection up that misbehaved. It ends when nobody waits on it any more.
     pub(crate) async fn hang_up(&self, bad: &Arc<Live>) {
-        let mut slot = self.live.lock().await;
-        if slot.as_ref().is_some_and(|it| Arc::ptr_eq(it, bad)) {
-            *slot = None;
+        let mut slot = self.slot.lock().await;
+        if slot.live.as_ref().is_some_and(|it| Arc::ptr_eq(it, bad)) {
+            slot.live = None;
         }
     }
 
@@ -286,7 +307,7 @@ pub(crate) async fn wait_a_little(n_tries: u32) {
 
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let open = self.live.lock().now_or_never().is_some_and(|it| it.is_some());
+        let open = self.slot.lock().now_or_never().is_some_and(|it| it.live.is_some());
         write!(f, "Line({}, {})", self.target, if open { "open" } else { "closed" })
     }
 }

@@ -42,6 +42,7 @@ impl Trouble {
             it if *it == SqlState::T_R_SERIALIZATION_FAILURE
                 || *it == SqlState::T_R_DEADLOCK_DETECTED
                 || *it == SqlState::LOCK_NOT_AVAILABLE
+                || *it == SqlState::QUERY_CANCELED
                 // Two made the same at once.
                 || *it == SqlState::UNIQUE_VIOLATION
                 || *it == SqlState::DUPLICATE_SCHEMA

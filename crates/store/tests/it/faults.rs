@@ -244,6 +244,30 @@ fn while_the_server_is_gone_it_is_down_and_then_all_goes_on() {
 }
 
 #[test]
+fn while_it_stands_still_nobody_queues_for_it() {
+    if cluster().is_none() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let short = Settings { wait: Duration::from_secs(1), ..settings(folder.path()) };
+        let store = open(&cluster.fresh_database(), short).await.unwrap();
+        cluster.freeze();
+        let reads = (0..200).map(|n| {
+            let log = store.log.clone();
+            tokio::spawn(async move { log.head(SessionId(n)).await })
+        });
+        for read in reads.collect::<Vec<_>>() {
+            assert!(read.await.unwrap().is_err());
+        }
+        cluster.thaw();
+        Speaker::new(&store.log, 7).speak().await;
+    });
+}
+
+#[test]
 fn what_a_frozen_server_does_later_is_done_once() {
     if cluster().is_none() {
         return;
