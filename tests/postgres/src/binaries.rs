@@ -39,12 +39,10 @@ pub(crate) fn pgbouncer() -> PathBuf {
     )
 }
 
-/// As nobody, if we are root. With `dies`, it dies when the process that started it does: the kernel sees to it.
-pub(crate) fn unprivileged(program: &Path, dies: bool) -> Command {
+/// As nobody, if we are root. When the process that started it dies it gets `last`: the kernel sees to it.
+pub(crate) fn unprivileged(program: &Path, last: &str) -> Command {
     let mut command = Command::new("setpriv");
-    if dies {
-        command.args(["--pdeathsig", "KILL"]);
-    }
+    command.args(["--pdeathsig", last]);
     if let Some((uid, gid)) = owner() {
         command.args([format!("--reuid={uid}"), format!("--regid={gid}")]);
         command.arg("--clear-groups");

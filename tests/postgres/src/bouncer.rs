@@ -39,7 +39,7 @@ impl Bouncer {
                 chown(path, Some(uid), Some(gid)).expect("root may give it");
             }
         }
-        let mut command = binaries::unprivileged(&binaries::pgbouncer(), true);
+        let mut command = binaries::unprivileged(&binaries::pgbouncer(), "KILL");
         command.arg(&ini).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = starter::spawn(command).expect("setpriv runs");
         let mut lines = BufReader::new(child.stderr.take().expect("it was piped"));

@@ -189,7 +189,7 @@ impl Cluster {
     }
 
     fn try_start(&self) -> Result<Child, String> {
-        let mut command = binaries::unprivileged(&binaries::find("postgres"), true);
+        let mut command = binaries::unprivileged(&binaries::find("postgres"), "QUIT");
         command.arg("-D").arg(self.folder.join("data"));
         command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
         command.arg("-c").arg(format!("unix_socket_directories={}", self.folder.display()));
@@ -217,8 +217,10 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
+    /// At once, but so that it takes along what it holds of the system.
     fn drop(&mut self) {
-        self.kill();
+        self.thaw();
+        self.end("QUIT");
         // What is left of it lies in the memory of the machine.
         let _ = std::fs::remove_dir_all(&self.folder);
     }

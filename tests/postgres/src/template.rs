@@ -10,7 +10,8 @@ use crate::{binaries, room};
 /// A new folder with a data directory in it, the server's own.
 pub(crate) fn copy() -> PathBuf {
     let template = template();
-    let folder = fresh_folder("everstate-pg-");
+    sweep();
+    let folder = fresh_folder(&format!("{PREFIX}{}-", std::process::id()));
     let copied = Command::new("cp").arg("-a").arg(&template).arg(folder.join("data")).status();
     assert!(copied.is_ok_and(|it| it.success()), "cannot copy {}", template.display());
     let data = folder.join("data");
@@ -24,6 +25,22 @@ pub(crate) fn copy() -> PathBuf {
     folder
 }
 
+/// Of a process's folders, before its number.
+const PREFIX: &str = "everstate-pg-of-";
+
+/// Removes what processes left behind that were killed.
+fn sweep() {
+    for entry in fs::read_dir(room()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|it| it.strip_prefix(PREFIX));
+        let pid = rest.and_then(|it| it.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|it| !Path::new(&format!("/proc/{it}")).exists()) {
+            // Others may be sweeping too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// They protect nothing: everybody has them.
 const CERTIFICATE: &str = include_str!("../tls/server.pem");
 const KEY: &str = include_str!("../tls/server.key");
@@ -33,7 +50,7 @@ fn template() -> PathBuf {
     let version = version.expect("postgres runs").stdout;
     let version: String =
         String::from_utf8_lossy(&version).chars().filter(char::is_ascii_alphanumeric).collect();
-    let place = room().join(format!("everstate-pg-template-1-{version}"));
+    let place = room().join(format!("everstate-pg-template-2-{version}"));
     if place.join("PG_VERSION").exists() {
         return place;
     }
@@ -41,7 +58,7 @@ fn template() -> PathBuf {
     let folder = fresh_folder("everstate-pg-making-");
     give(&folder);
     let data = folder.join("data");
-    let mut initdb = binaries::unprivileged(&binaries::find("initdb"), true);
+    let mut initdb = binaries::unprivileged(&binaries::find("initdb"), "KILL");
     initdb.arg("-D").arg(&data).args(["-U", "everstate", "-A", "trust", "-E", "UTF8"]);
     initdb.args(["--locale=C", "--no-instructions", "--no-sync"]);
     let output = initdb.output().expect("setpriv runs");
@@ -57,13 +74,14 @@ fn template() -> PathBuf {
     place
 }
 
-/// Flushing stays on. What saves time here is only size.
+/// Flushing stays on. What saves time here is only size. What it shares lies in its own folder, and goes with it.
 const CONF: &str = "
 shared_buffers = 32MB
 max_connections = 200
 min_wal_size = 32MB
 max_wal_size = 512MB
 autovacuum_naptime = 60s
+dynamic_shared_memory_type = mmap
 log_min_messages = warning
 timezone = 'UTC'
 ";
