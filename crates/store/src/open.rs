@@ -133,9 +133,10 @@ pub async fn open(url: &str, settings: Settings) -> Result<Store, OpenError> {
         Some(("memory", "")) => open_memory(settings),
         Some(("sqlite", path)) if !path.is_empty() => {
             let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
-            let named = settings.blobs.is_some();
-            let store = open_sqlite(path, settings).await?;
             // The folder beside a state is of that state alone. What a person names may be anybody's.
+            let beside = path.with_extension("blobs");
+            let named = settings.blobs.as_ref().is_some_and(|it| !it.is_folder(&beside));
+            let store = open_sqlite(path, settings).await?;
             if named {
                 claim_blobs(&store).await?;
             }

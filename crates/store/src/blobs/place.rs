@@ -98,6 +98,10 @@ impl Place {
         Blobs::open(self).map_err(Down)?.probe().await.map(drop)
     }
 
+    pub(crate) fn is_folder(&self, path: &Path) -> bool {
+        matches!(&self.kind, Kind::Folder(folder) if folder == path)
+    }
+
     /// Several machines can reach it.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self.kind, Kind::Bucket { .. })

@@ -214,6 +214,18 @@ async fn two_installations_do_not_share_a_place() {
 }
 
 #[tokio::test]
+async fn the_folder_beside_a_state_is_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = || Place::folder(folder.path().join("state.blobs"));
+    drop(opened(folder.path(), blobs()).await);
+    // Somebody begins anew, and leaves the folder where it is.
+    for name in ["state.db", "keys.db"] {
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    drop(opened(folder.path(), blobs()).await);
+}
+
+#[tokio::test]
 async fn memory_wants_no_place_for_blobs() {
     let settings = Settings { blobs: Some(Place::folder("blobs".into())), ..Settings::default() };
     let err = open("memory:", settings).await.unwrap_err();
