@@ -188,6 +188,11 @@ fn membership(
     listen: SocketAddr,
 ) -> Result<(Membership, Arc<Seals>)> {
     let address = settings.node.address(listen)?;
+    if settings.node.is_only_here(&address) {
+        tracing::warn!(
+            "other nodes are told to reach this one at {address}, which is their own machine; --advertise"
+        );
+    }
     let lease_ms = settings.node.lease_ttl_ms.value;
     let name = settings.node.name(listen);
     let node = NodeSettings {

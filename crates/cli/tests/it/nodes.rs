@@ -111,6 +111,30 @@ async fn two_who_continue_the_same_response_at_once_never_share_a_place() {
 }
 
 #[tokio::test]
+async fn what_is_continued_while_it_is_deleted_elsewhere_is_there_or_was_refused() {
+    let Some(many) = Many::new(STAGE) else { return };
+    let (a, b) = many.two().await;
+    for _ in 0..12 {
+        let first = a.create(json!({ "model": "rehearsal", "input": "start" })).await;
+        let path = format!("/v1/responses/{}", first.json["id"].as_str().unwrap());
+        let next = json!({ "model": "rehearsal", "input": "go on", "previous_response_id": first.json["id"] });
+        let (gone, went_on) = tokio::join!(
+            async { read(a.send(Method::DELETE, &path, None, &[]).await.unwrap()).await },
+            b.post("/v1/responses", next),
+        );
+        assert_eq!(gone.status, 200, "{}", gone.json);
+        assert_eq!(a.get(&path).await.status, 404);
+        if went_on.status == 200 {
+            let path = format!("/v1/responses/{}", went_on.json["id"].as_str().unwrap());
+            let kept = a.get(&path).await;
+            assert_eq!((kept.status, &kept.json["output"]), (200, &went_on.json["output"]));
+        } else {
+            assert!(went_on.status < 500, "{}", went_on.json);
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_same_request_at_two_nodes_at_once_is_one() {
     let bank = Bank::open();
     bank.answer();
@@ -270,12 +294,11 @@ async fn a_name_is_one_nodes() {
 async fn one_that_is_cut_from_the_database_says_so_and_is_replaced() {
     let Some(many) = Many::new(STAGE) else { return };
     let proxy = Proxy::to(many.database.port());
-    let through =
-        many.store.replace(&format!(":{}/", many.database.port()), &format!(":{}/", proxy.port()));
+    let through = proxy.before(&many.store);
     let (a, b) = (many.start_on("a", &through), many.start("b"));
     b.sees(2).await;
     let made = a.create(json!({ "model": "rehearsal", "input": "mine" })).await;
-    proxy.cut_answers(u64::MAX);
+    proxy.cut_one_in(1);
     proxy.cut_all();
     until(async || (a.get("/readyz").await.status == 503).then_some(())).await;
     let refused = a.post("/v1/responses", json!({ "model": "rehearsal", "input": "x" })).await;
@@ -284,7 +307,7 @@ async fn one_that_is_cut_from_the_database_says_so_and_is_replaced() {
     let next =
         json!({ "model": "rehearsal", "input": "yours", "previous_response_id": made.json["id"] });
     assert_eq!(b.create(next).await.session, made.session);
-    proxy.cut_answers(0);
+    proxy.cut_one_in(0);
     a.sees(2).await;
     assert_eq!(a.get("/readyz").await.status, 200);
 }
@@ -319,7 +342,7 @@ async fn a_database_that_is_gone_is_waited_for() {
     let began = Instant::now();
     let store = many.store.replace("everstate@", "everstate:s3cret-password@");
     let mut command = many.command("a", &store);
-    command.env("EVERSTATE_STORE_WAIT_S", "1");
+    command.env("EVERSTATE_STORE_WAIT_S", "4");
     let gone = command.output().unwrap();
     assert!(began.elapsed() < AT_LAST);
     let said = format!(
@@ -427,11 +450,11 @@ async fn what_streams_while_a_node_joins_is_told_to_its_end() {
     let a = many.start("a");
     a.sees(1).await;
     let body = json!({ "model": "slow", "stream": true, "input": "a b c d e f g h i j k l m n o p q r s t" });
-    let streams: Vec<_> = futures_util::future::join_all((0..6).map(async |_| {
+    let mut streams = Vec::new();
+    for _ in 0..6 {
         let answer = a.send(Method::POST, "/v1/responses", Some(&body), &[]).await.unwrap();
-        tokio::spawn(answer.bytes())
-    }))
-    .await;
+        streams.push(tokio::spawn(answer.bytes()));
+    }
     let b = many.start("b");
     b.sees(2).await;
     for stream in streams {

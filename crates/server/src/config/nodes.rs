@@ -97,6 +97,18 @@ impl Node {
         }
     }
 
+    /// Will nodes on other machines look for this one on theirs? Whoever said so means it.
+    pub(crate) fn is_only_here(&self, address: &str) -> bool {
+        let host = Url::parse(address).ok();
+        let is_loopback = match host.as_ref().and_then(Url::host) {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        };
+        self.advertise.value.is_none() && is_loopback
+    }
+
     pub(super) fn shown(&self) -> Vec<Shown> {
         vec![
             Shown::new("server.node", json!(self.name.value), &self.name.origin),

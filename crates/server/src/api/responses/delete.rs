@@ -7,12 +7,15 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use everstate_kernel::ids::{ItemId, SessionId, TurnNo};
-use everstate_runtime::host::FeedError;
+use everstate_kernel::input::Input;
+use everstate_kernel::item::Body;
+use everstate_kernel::state::{Rejection, Session};
+use everstate_runtime::host::{Feed, FeedError};
 use everstate_runtime::ports::{Put, PutError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::retrieve::{find, stop};
+use super::retrieve::{find_also_deleted, missing, stop};
 use crate::app::App;
 use crate::error::Result;
 use crate::http::{self, Answer, Id};
@@ -32,42 +35,69 @@ pub(super) async fn delete(
     who: Principal,
     Id(id): Id,
 ) -> Result<Response> {
-    let found = find(&app, &who, &id).await?;
-    stop(&app, &found).await?;
+    let found = find_also_deleted(&app, &who, &id).await?;
     let (session, turn) = (found.name.session, found.name.turn);
+    let is_repeat = is_deleted(&app, &who, session, turn).await?;
+    stop(&app, &found).await?;
     let _alone = app.gates.session(session).await;
     let gone = mark(&app, &who, session, turn).await?;
-    let state = match app.durable.host.look(session).await {
-        Ok(state) => state,
-        Err(FeedError::NotFound) => return Ok(deleted(&id, session)),
-        Err(err) => return Err(refuse::feed(err, session)),
-    };
-    let kept = state.transcript.turns.keys().filter(|it| !gone.contains(it)).max().copied();
-    let named = state.about.as_ref().is_some_and(|it| it.named);
-    match kept {
-        None if !named => {
-            app.durable.host.delete(session).await?;
-            app.registry.remove(&who.project, DELETED, &session.to_string()).await?;
-        }
-        kept => {
-            // Nothing that is still there was built on these.
-            let last = kept.unwrap_or(0);
-            let transcript = &state.transcript;
-            let said = transcript.entries.iter().map(|it| it.item.id);
-            let items: Vec<ItemId> = said
-                .chain(transcript.waiting.iter().map(|it| it.id))
-                .filter(|it| it.turn > last && gone.contains(&it.turn))
-                .collect();
-            if !items.is_empty() {
-                app.durable
-                    .host
-                    .erase(session, items)
-                    .await
-                    .map_err(|err| refuse::feed(err, session))?;
+    loop {
+        let state = match app.durable.host.look(session).await {
+            Ok(state) => state,
+            Err(FeedError::NotFound) => return Ok(deleted(&id, session)),
+            Err(err) => return Err(refuse::feed(err, session)),
+        };
+        match left(&state, &gone) {
+            Left::Nothing if is_repeat => return Err(missing(&id)),
+            Left::Nothing => {}
+            Left::Items(items) => {
+                let erased = app.durable.host.erase(session, items).await;
+                erased.map_err(|err| refuse::feed(err, session))?;
             }
+            Left::Whole if close(&app, session, state.live.turn_no).await? => {
+                app.durable.host.delete(session).await?;
+                app.registry.remove(&who.project, DELETED, &session.to_string()).await?;
+            }
+            // It was continued meanwhile, perhaps at another node: what was said there stays.
+            Left::Whole => continue,
         }
+        return Ok(deleted(&id, session));
     }
-    Ok(deleted(&id, session))
+}
+
+/// What is to be done away with, when these turns are gone.
+enum Left {
+    Nothing,
+    Items(Vec<ItemId>),
+    Whole,
+}
+
+fn left(state: &Session, gone: &BTreeSet<TurnNo>) -> Left {
+    let transcript = &state.transcript;
+    let kept = transcript.turns.keys().filter(|it| !gone.contains(it)).max().copied();
+    let named = state.about.as_ref().is_some_and(|it| it.named);
+    if kept.is_none() && !named {
+        return Left::Whole;
+    }
+    // Nothing that is still there was built on what came after the last that is kept.
+    let last = kept.unwrap_or(0);
+    let all = transcript.entries.iter().map(|it| &it.item).chain(&transcript.waiting);
+    let items: Vec<ItemId> = all
+        .filter(|it| it.id.turn > last && gone.contains(&it.id.turn) && it.body != Body::Erased)
+        .map(|it| it.id)
+        .collect();
+    if items.is_empty() { Left::Nothing } else { Left::Items(items) }
+}
+
+/// Makes sure that the session is not continued any more. `false` if it was, after this turn.
+async fn close(app: &App, session: SessionId, last: TurnNo) -> Result<bool> {
+    let reason = "its last response was deleted, and the rest is about to be".to_owned();
+    let inputs = vec![Input::Expect { turn: last.saturating_add(1) }, Input::Park { reason }];
+    match app.durable.host.feed(session, inputs, Feed::default()).await {
+        Ok(_) | Err(FeedError::NotFound | FeedError::Rejected(Rejection::Parked(_))) => Ok(true),
+        Err(FeedError::Rejected(Rejection::Overtaken { .. })) => Ok(false),
+        Err(err) => Err(refuse::feed(err, session)),
+    }
 }
 
 fn deleted(id: &str, session: SessionId) -> Response {

@@ -193,8 +193,16 @@ impl Found {
 }
 
 pub(super) async fn find(app: &Arc<App>, who: &Principal, id: &str) -> Result<Found> {
-    let missing =
-        || ApiError::new(&codes::NOT_FOUND, format!("Response with id '{}' not found.", shown(id)));
+    let found = find_also_deleted(app, who, id).await?;
+    match delete::is_deleted(app, who, found.name.session, found.name.turn).await? {
+        true => Err(missing(id)),
+        false => Ok(found),
+    }
+}
+
+/// Also one of which something is left, because its deletion was broken off.
+pub(super) async fn find_also_deleted(app: &Arc<App>, who: &Principal, id: &str) -> Result<Found> {
+    let missing = || missing(id);
     let name = app.naming.read(&who.project, id).filter(|it| it.kind == Kind::Response);
     let name = name.ok_or_else(missing)?;
     let session = match app.durable.host.look(name.session).await {
@@ -203,8 +211,9 @@ pub(super) async fn find(app: &Arc<App>, who: &Principal, id: &str) -> Result<Fo
         Err(err) => return Err(refuse::feed(err, name.session)),
     };
     let past = session.transcript.turns.get(&name.turn).cloned().ok_or_else(missing)?;
-    if delete::is_deleted(app, who, name.session, name.turn).await? {
-        return Err(missing());
-    }
     Ok(Found { name, session, past })
+}
+
+pub(super) fn missing(id: &str) -> ApiError {
+    ApiError::new(&codes::NOT_FOUND, format!("Response with id '{}' not found.", shown(id)))
 }
