@@ -44,6 +44,21 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
             ],
         ),
         ("session cancel", vec![words(session), words(nobody)]),
+        ("session keygen", vec![words("-o json.identity"), words("-o no/where")]),
+        (
+            "session export",
+            vec![
+                words(&format!("{session} --plain -o json.everstate")),
+                words("@ --to evr_x"),
+                words(session),
+                words("@ --plain -o -"),
+                words(&format!("{nobody} --plain")),
+            ],
+        ),
+        (
+            "session import",
+            vec![words("json.everstate"), words("nowhere"), words("everstate.toml")],
+        ),
         ("budget list", vec![words("")]),
         ("budget show", vec![words(""), words("default"), words("nobody")]),
         ("approval list", vec![words("")]),
