@@ -95,6 +95,15 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
             "audit verify",
             vec![words(""), words(&format!("--store {store}")), words("--store sqlite:nowhere.db")],
         ),
+        (
+            "store copy",
+            vec![
+                words(&format!("{store} sqlite:carried/state.db")),
+                words("sqlite:nowhere.db sqlite:carried/other.db"),
+                words("sqlite:state.db"),
+                words("memory: sqlite:carried/third.db"),
+            ],
+        ),
         ("version", vec![words(""), words("--nonsense")]),
         // These stay when all is well; they are looked at below.
         (
