@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::app::{App, Callers, Gates, Side};
+use crate::bundle::seal::Identity;
 use crate::chores::Fleeting;
 use crate::claim::Claims;
 use crate::clock::SystemClock;
@@ -124,6 +125,8 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         memory,
         upkeep: kept.upkeep.clone(),
         archive: kept.archive.clone(),
+        identity: Identity::of_secret(kept.secret("bundles"))
+            .expect("any 32 bytes are an X25519 key"),
         fleeting: Fleeting::default(),
         menu,
         stall,

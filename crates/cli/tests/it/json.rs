@@ -44,6 +44,7 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
             ],
         ),
         ("session cancel", vec![words(session), words(nobody)]),
+        ("session recipient", vec![words("")]),
         ("session keygen", vec![words("-o json.identity"), words("-o no/where")]),
         (
             "session export",
