@@ -129,7 +129,7 @@ impl KeyStore for KeyTable {
         let params = &params[..];
         let list = |live: Arc<Live>| async move { live.rows(sql::DATA_KEYS, params).await };
         let cannot = |it: Trouble| it.down("cannot read data keys");
-        let found = self.line.ask(STATEMENT, list).await.map_err(cannot)?;
+        let found = self.line.ask(Work::Statement, list).await.map_err(cannot)?;
         let key = |row: &tokio_postgres::Row| {
             let damaged = |_| Down("a data key is damaged".to_owned());
             let id: KeyId = row.try_get(0).map_err(damaged)?;
@@ -150,6 +150,6 @@ impl KeyStore for KeyTable {
             live.confirmed()
         };
         let cannot = |it: Trouble| it.down("cannot write data keys");
-        insist(&self.line, STATEMENT, put).await.map_err(cannot)
+        self.line.write(Work::Statement, put).await.map_err(cannot)
     }
 }

@@ -11,13 +11,12 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::copy::room::{Beside, DocKey, Packed, Posted, Quiet, ReadRoom, Write, WriteRoom};
-use crate::postgres::connect::{Line, Live, Params, Target};
+use crate::postgres::connect::{Line, Live, Params, Target, Work};
 use crate::postgres::statements as sql;
 use crate::postgres::trouble::Trouble;
 use crate::postgres::values::{
     Id, blob_text, document_at, get, hash_at, header_at, int, limit_of, number, place, session_at,
 };
-use crate::postgres::{STATEMENT, WHOLE, insist};
 use crate::row::{SealedRow, kind_code};
 use crate::seal::random;
 use crate::shelf::{BlobName, KeyId, SealedSegment};
@@ -37,8 +36,9 @@ impl PgRoom {
     }
 
     async fn ask(&self, statement: &str, params: Params<'_>) -> Result<Vec<Row>, Down> {
-        let asked =
-            self.line.ask(STATEMENT, |live| async move { live.rows(statement, params).await });
+        let asked = self
+            .line
+            .ask(Work::Statement, |live| async move { live.rows(statement, params).await });
         asked.await.map_err(|it| it.down(&format!("cannot read from the {}", self.shown)))
     }
 
@@ -219,7 +219,7 @@ impl WriteRoom for PgRoom {
             live.plain("COMMIT").await?;
             live.confirmed()
         };
-        let landed = insist(&self.line, WHOLE, land).await;
+        let landed = self.line.write(Work::Whole, land).await;
         landed.map_err(|it| it.down(&format!("cannot write to the {}", self.shown)))
     }
 }
