@@ -10,7 +10,7 @@ use crate::fault::{Done, Fault, codes};
 use crate::out::Out;
 use crate::{
     approval, audit, budget, config, demo, dev, doctor, effect, explain, node, run, serve, session,
-    version,
+    store, version,
 };
 
 /// Agents whose state is yours, on the models of every cloud.
@@ -57,6 +57,7 @@ commands! {
     doctor: Doctor,
     config: Config,
     audit: Audit,
+    store: Store,
     version: Version,
 }
 

@@ -1,5 +1,5 @@
 //! The one binary, `everstate`. A client of its own server's HTTP API, like any other: it has no powers the API lacks.
-//! Only `explain` and `audit verify` also read a store's file, when no server runs.
+//! Only `explain` and `audit verify` also read a store's file, when no server runs, and `store copy` carries one away.
 
 mod commands;
 mod desk;
@@ -23,6 +23,7 @@ mod explain;
 mod doctor;
 mod config;
 mod audit;
+mod store;
 mod budget;
 mod approval;
 mod effect;

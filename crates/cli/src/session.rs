@@ -6,6 +6,7 @@ mod fork;
 mod import;
 mod keygen;
 mod list;
+mod recipient;
 mod send;
 pub(crate) mod show;
 pub(crate) mod watch;
@@ -35,6 +36,7 @@ enum Verb {
     Export(export::Export),
     Import(import::Import),
     Keygen(keygen::Keygen),
+    Recipient(recipient::Recipient),
 }
 
 impl Session {
@@ -49,6 +51,7 @@ impl Session {
             Verb::Export(it) => it.run(desk).await,
             Verb::Import(it) => it.run(desk).await,
             Verb::Keygen(it) => it.run(desk).await,
+            Verb::Recipient(it) => it.run(desk).await,
         }
     }
 }

@@ -20,6 +20,7 @@ use futures_util::StreamExt;
 use tokio::sync::{MutexGuard, watch};
 use tokio::task::AbortHandle;
 
+use crate::bundle::seal::Identity;
 use crate::chores::Fleeting;
 use crate::claim::Claims;
 use crate::config::Settings;
@@ -45,6 +46,8 @@ pub(crate) struct App {
     pub memory: Side,
     pub upkeep: Arc<Upkeep>,
     pub archive: Arc<Archive>,
+    /// Opens bundles that are sealed to this installation.
+    pub identity: Identity,
     pub(crate) fleeting: Fleeting,
     pub menu: Menu,
     pub stall: Stall,

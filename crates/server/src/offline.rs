@@ -1,6 +1,8 @@
 //! Reads a store when no server runs: verifying its logs, explaining why a step went where it went, and what `doctor`
 //! wants to know. Nothing is adopted, and no work is started.
 
+pub use everstate_store::copy::Counts;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use everstate_kernel::ids::{Seq, SessionId};
 use everstate_kernel::offer::Offer;
 use everstate_placement::offers::Offers;
 use everstate_runtime::ports::{ListKey, Listed, RowKind, Verdict};
+use everstate_store::copy::{self, CopyError, End, Outcome};
 use everstate_store::open::Store;
 use serde_json::{Value, json};
 
@@ -121,6 +124,50 @@ pub async fn blobs(settings: &Settings, env: Env<'_>) -> Result<Option<Value>> {
 pub fn providers(settings: &Settings, env: Env<'_>) -> Result<Value> {
     let (_, sources) = wiring::goods(settings, env, NOWHERE)?;
     Ok(installation::sources_told(&sources))
+}
+
+/// Copies the store of one configuration to that of another, and says how it goes. With `wait` it stays until nobody is
+/// at work at the source.
+pub async fn copy(
+    from: &Settings,
+    to: &Settings,
+    env: Env<'_>,
+    wait: bool,
+    say: &mut (dyn FnMut(&Counts) + Send),
+) -> Result<Copied> {
+    let end = |settings| -> Result<End> {
+        let (url, settings) = wiring::opening(settings, env, NOWHERE, WAIT)?;
+        Ok(End { url, settings })
+    };
+    match copy::copy(&end(from)?, &end(to)?, wait, say).await {
+        Ok(Outcome::Done { counts, verified, erased }) => Ok(Copied { counts, verified, erased }),
+        Ok(Outcome::CaughtUp { counts, busy }) => {
+            let Counts { rounds, changed, sessions, .. } = counts;
+            let text = format!(
+                "after {rounds} rounds the target holds nearly all of {sessions} sessions, and {busy}"
+            );
+            Err(ApiError::new(&codes::COPY_WAITS, text)
+                .why(format!("{changed} sessions had changed in the last round; what changes now is not copied"))
+                .attempt("stop the server, and run the same command again; or run it with --wait, and stop the server then"))
+        }
+        Err(CopyError::Open(err)) => {
+            Err(wiring::not_opened(if to.is_shared() { to } else { from }, &err))
+        }
+        Err(CopyError::Refused(why)) => Err(ApiError::new(&codes::COPY_REFUSED, why)),
+        Err(err @ CopyError::Differs(_)) => {
+            Err(ApiError::new(&codes::COPY_DIFFERS, err.to_string()))
+        }
+        Err(CopyError::Down(down)) => Err(down.into()),
+    }
+}
+
+/// A finished copy.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    pub counts: Counts,
+    /// Rows of the target whose chains were followed, and how many of them are erased.
+    pub verified: u64,
+    pub erased: u64,
 }
 
 /// No server listens while a store is read.

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::app::{App, Callers, Gates, Side};
+use crate::bundle::seal::Identity;
 use crate::chores::Fleeting;
 use crate::claim::Claims;
 use crate::clock::SystemClock;
@@ -124,6 +125,8 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         memory,
         upkeep: kept.upkeep.clone(),
         archive: kept.archive.clone(),
+        identity: Identity::of_secret(kept.secret("bundles"))
+            .expect("any 32 bytes are an X25519 key"),
         fleeting: Fleeting::default(),
         menu,
         stall,
@@ -255,6 +258,17 @@ pub(crate) async fn open_store(
     listen: SocketAddr,
     wait: Duration,
 ) -> Result<Store> {
+    let (url, how) = opening(settings, env, listen, wait)?;
+    open::open(&url, how).await.map_err(|err| not_opened(settings, &err))
+}
+
+/// The store's URL, and how it is opened.
+pub(crate) fn opening(
+    settings: &Settings,
+    env: Env<'_>,
+    listen: SocketAddr,
+    wait: Duration,
+) -> Result<(String, open::Settings)> {
     let url = match settings.store.value.strip_prefix("sqlite:") {
         Some(path) => {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -272,19 +286,20 @@ pub(crate) async fn open_store(
     let blobs = blobs(settings, env)?;
     let keys_url = settings.keys.value.clone();
     let how = open::Settings { keys, keys_url, blobs, wait, address, ..Default::default() };
-    open::open(&url, how).await.map_err(|err| {
-        let code = match &err {
-            OpenError::Locked { .. } => &codes::STORE_LOCKED,
-            OpenError::Newer { .. } => &codes::STORE_NEWER,
-            OpenError::BadUrl(_) => &codes::CONFIG_INVALID,
-            OpenError::Down(_) if settings.is_shared() => &codes::STORE_UNREACHABLE,
-            OpenError::Foreign(_)
-            | OpenError::Key(_)
-            | OpenError::Blobs(_)
-            | OpenError::Down(_) => &codes::STORE_FAILED,
-        };
-        ApiError::new(code, settings.without_passwords(&err.to_string()))
-    })
+    Ok((url, how))
+}
+
+pub(crate) fn not_opened(settings: &Settings, err: &OpenError) -> ApiError {
+    let code = match err {
+        OpenError::Locked { .. } => &codes::STORE_LOCKED,
+        OpenError::Newer { .. } => &codes::STORE_NEWER,
+        OpenError::BadUrl(_) => &codes::CONFIG_INVALID,
+        OpenError::Down(_) if settings.is_shared() => &codes::STORE_UNREACHABLE,
+        OpenError::Foreign(_) | OpenError::Key(_) | OpenError::Blobs(_) | OpenError::Down(_) => {
+            &codes::STORE_FAILED
+        }
+    };
+    ApiError::new(code, settings.without_passwords(&err.to_string()))
 }
 
 /// `env:NAME`, `file:PATH` or `command:COMMAND`.

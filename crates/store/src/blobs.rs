@@ -147,6 +147,33 @@ impl Blobs {
         body.ok_or_else(|| failed("it is damaged and cannot be opened"))
     }
 
+    /// Takes a blob over from another place, sealed as it is, unless it is here.
+    pub(crate) async fn carry(
+        &self,
+        from: &Blobs,
+        session: SessionId,
+        name: BlobName,
+    ) -> Result<(), Down> {
+        let path = path(session, name);
+        match self.objects.head(&path).await {
+            Ok(_) => return Ok(()),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(err) => {
+                return Err(Down(format!("cannot look into {}: {}", self.place, told(&err))));
+            }
+        }
+        let got = match from.objects.get(&path).await {
+            Ok(got) => got.bytes().await,
+            Err(err) => Err(err),
+        };
+        let sealed = got.map_err(|err| {
+            Down(format!("cannot read a blob of {session} in {}: {}", from.place, told(&err)))
+        })?;
+        self.upload(&path, sealed).await.map_err(|err| {
+            Down(format!("cannot keep a blob of {session} in {}: {}", self.place, told(&err)))
+        })
+    }
+
     /// Writes, reads and removes a little object. Answers the time by the clock of the place, in milliseconds.
     pub(crate) async fn probe(&self) -> Result<i64, Down> {
         let path = Path::from(format!("{PROBE}/{:016x}", u64::from_be_bytes(random())));

@@ -26,6 +26,14 @@ pub(crate) trait KeyStore: Send + Sync {
     async fn add(&self, secrets: &[[u8; 32]]) -> Result<Vec<KeyId>, Down>;
     async fn find(&self, id: KeyId) -> Result<Option<[u8; 32]>, Down>;
     async fn remove(&self, ids: &[KeyId]) -> Result<(), Down>;
+    /// Keys in the order of their names, after `after`, at most `limit`.
+    async fn list(
+        &self,
+        after: Option<KeyId>,
+        limit: usize,
+    ) -> Result<Vec<(KeyId, [u8; 32])>, Down>;
+    /// Keys of another store, under the names they have there. Those that are here stay as they are.
+    async fn put(&self, keys: &[(KeyId, [u8; 32])]) -> Result<(), Down>;
 }
 
 /// How many keys one flush makes.
@@ -180,13 +188,14 @@ async fn mint(store: &dyn KeyStore) -> Result<Vec<Arc<DataKey>>, Down> {
 
 /// Names for new keys, and the keys as they are stored.
 fn wrap_all(wrapping: &DataKey, secrets: &[[u8; 32]]) -> Vec<(KeyId, Vec<u8>)> {
-    let wrap = |secret: &[u8; 32]| {
-        // Drawn, not counted: after a key store was brought back from a backup, a new key must not have the name of
-        // one that came later and was lost.
-        let id = KeyId::from_be_bytes(random()) & KeyId::MAX;
-        (id, wrapping.seal(&id.to_be_bytes(), secret))
-    };
-    secrets.iter().map(wrap).collect()
+    // Drawn, not counted: after a key store was brought back from a backup, a new key must not have the name of one
+    // that came later and was lost.
+    let name = || KeyId::from_be_bytes(random()) & KeyId::MAX;
+    secrets.iter().map(|it| wrap_one(wrapping, name(), it)).collect()
+}
+
+fn wrap_one(wrapping: &DataKey, id: KeyId, secret: &[u8; 32]) -> (KeyId, Vec<u8>) {
+    (id, wrapping.seal(&id.to_be_bytes(), secret))
 }
 
 fn unwrap_one(wrapping: &DataKey, id: KeyId, wrapped: &[u8]) -> Result<[u8; 32], Down> {

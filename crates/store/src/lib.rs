@@ -15,6 +15,7 @@ mod erase;
 mod verify;
 pub mod chain;
 pub mod archive;
+pub mod copy;
 mod registry;
 pub mod blobs;
 mod stripes;

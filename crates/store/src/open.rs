@@ -11,6 +11,7 @@ use everstate_runtime::ports::{Down, Log, Registry};
 use crate::archive::Archive;
 use crate::blobs::Blobs;
 use crate::blobs::place::Place;
+use crate::copy::refuse_unfinished;
 use crate::facts::Upkeep;
 use crate::keys::Keys;
 use crate::keys::file::KeyFile;
@@ -129,6 +130,13 @@ pub enum OpenError {
 
 /// Opens `memory:`, `sqlite:PATH` or `postgres://...`. Waits for disks, and perhaps for a key service: not for a hot path.
 pub async fn open(url: &str, settings: Settings) -> Result<Store, OpenError> {
+    let store = unfinished(url, settings).await?;
+    refuse_unfinished(&store).await?;
+    Ok(store)
+}
+
+/// As [`open`], also if it is the target of a copy that is not finished.
+pub(crate) async fn unfinished(url: &str, settings: Settings) -> Result<Store, OpenError> {
     match url.split_once(':') {
         Some(("memory", "")) => open_memory(settings),
         Some(("sqlite", path)) if !path.is_empty() => {

@@ -38,6 +38,7 @@ mod writer;
 mod apply;
 mod change;
 pub(crate) mod objects;
+pub(crate) mod room;
 pub(crate) mod standing;
 
 /// Connections that many use at once.

@@ -28,6 +28,7 @@ use crate::sqlite::writer::Writer;
 pub(crate) mod statements;
 pub(crate) mod migrate;
 mod readers;
+pub(crate) mod room;
 mod writer;
 mod apply;
 mod checkpoint;

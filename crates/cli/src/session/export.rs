@@ -43,6 +43,13 @@ impl Export {
             Some(to) => format!("to={to}"),
             None => "plain=true".to_owned(),
         };
+        let is_piped = self.output.as_ref().is_some_and(|it| it.as_os_str() == "-");
+        if is_piped && desk.out.is_json {
+            let text = "`-o -` and --json both want the standard output";
+            return Err(
+                Fault::new(&codes::USAGE, text).attempt("everstate --json session export -o FILE")
+            );
+        }
         let path = format!("{SESSIONS}/{}/export?{how}", self.which.session);
         let mut download = desk.client()?.download(&path).await?;
         let (session, head) =

@@ -14,7 +14,7 @@ use everstate_server::error::ApiError;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{SESSIONS, show};
+use super::{SESSIONS, recipient, show};
 use crate::desk::Desk;
 use crate::fault::{Done, Fault, codes};
 
@@ -39,10 +39,19 @@ impl Import {
         let identity = self.identity.as_ref().map(|it| read_identity(&desk.here.join(it)));
         let identity = identity.transpose()?;
         // Looked through before anything is sent: what is wrong with the file is said here, and better.
-        read(&path, identity.as_ref(), &mut |_| true)?;
+        let looked = read(&path, identity.as_ref(), &mut |_| true);
         let client = desk.client()?;
+        let as_it_is = match looked {
+            Ok(_) => false,
+            // Sealed to the server itself, it is opened there.
+            Err(Unread::Bad(Bad::SealedTo(to))) if recipient::of(&client).await? == to => true,
+            Err(unread) => return Err(unread.into()),
+        };
         let (pieces, sent) = mpsc::channel::<Bytes>(4);
-        let reading = std::thread::spawn(move || plain(&path, identity.as_ref(), &pieces));
+        let reading = std::thread::spawn(move || match as_it_is {
+            true => whole(&path, &pieces),
+            false => plain(&path, identity.as_ref(), &pieces),
+        });
         let head = self.head.map_or_else(String::new, |it| format!("?head={it}"));
         let told = client.upload(&format!("{SESSIONS}/import{head}"), sent).await;
         let read = reading.join().unwrap_or_else(|_| {
@@ -93,6 +102,36 @@ fn read_identity(path: &Path) -> Result<Identity, Fault> {
     identity.map_err(|err| Fault::new(&codes::FILE, format!("{shown} holds no identity: {err}")))
 }
 
+/// The file as it is.
+fn whole(path: &Path, pieces: &mpsc::Sender<Bytes>) -> Result<(), Fault> {
+    let shown = path.display();
+    let cannot =
+        |err: std::io::Error| Fault::new(&codes::FILE, format!("cannot read {shown}: {err}"));
+    let mut file = File::open(path).map_err(cannot)?;
+    let mut piece = vec![0; PIECE];
+    loop {
+        let n = file.read(&mut piece).map_err(cannot)?;
+        if n == 0 || pieces.blocking_send(Bytes::copy_from_slice(&piece[..n])).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Why a bundle could not be read to its end.
+enum Unread {
+    Bad(Bad),
+    File(Fault),
+}
+
+impl From<Unread> for Fault {
+    fn from(unread: Unread) -> Fault {
+        match unread {
+            Unread::Bad(bad) => Fault::from(ApiError::from(bad)),
+            Unread::File(fault) => fault,
+        }
+    }
+}
+
 /// The bundle's insides in a plain case: the server has no use for our identity.
 fn plain(
     path: &Path,
@@ -112,10 +151,11 @@ fn read(
     path: &Path,
     identity: Option<&Identity>,
     take: &mut dyn FnMut(Vec<u8>) -> bool,
-) -> Result<bool, Fault> {
+) -> Result<bool, Unread> {
     let shown = path.display();
-    let cannot =
-        |err: std::io::Error| Fault::new(&codes::FILE, format!("cannot read {shown}: {err}"));
+    let cannot = |err: std::io::Error| {
+        Unread::File(Fault::new(&codes::FILE, format!("cannot read {shown}: {err}")))
+    };
     let mut file = File::open(path).map_err(cannot)?;
     let mut reader = Reader::new(identity);
     let mut piece = vec![0; PIECE];
@@ -124,8 +164,8 @@ fn read(
         if n == 0 {
             break;
         }
-        reader.push(&piece[..n]).map_err(bad)?;
-        while let Some(found) = reader.step().map_err(bad)? {
+        reader.push(&piece[..n]).map_err(Unread::Bad)?;
+        while let Some(found) = reader.step().map_err(Unread::Bad)? {
             match found {
                 Found::Head(_) => {}
                 Found::Bytes(bytes) => {
@@ -137,12 +177,8 @@ fn read(
             }
         }
     }
-    match reader.step().map_err(bad)? {
+    match reader.step().map_err(Unread::Bad)? {
         Some(Found::End) => Ok(true),
-        _ => Err(bad(Bad::Cut)),
+        _ => Err(Unread::Bad(Bad::Cut)),
     }
-}
-
-fn bad(bad: Bad) -> Fault {
-    Fault::from(ApiError::from(bad))
 }

@@ -91,6 +91,13 @@ fn what_is_not_sealed_is_said_loudly_and_what_is_cut_is_refused() {
     assert!(told["imported"]["origin"]["session"].as_str().unwrap().starts_with("ses_"));
     assert_eq!(house.run(&["session", "import", "nowhere"]).code, 1);
 
+    // A server has a recipient of its own, and opens what is sealed to it.
+    let own = house.run(&["session", "recipient"]);
+    let to = ["session", "export", "@", "--to", own.out.trim(), "-o", "direct.everstate"];
+    assert_eq!(house.run(&to).code, 0);
+    let direct = house.run(&["session", "import", "direct.everstate"]);
+    assert_eq!(direct.code, 0, "{}", direct.err);
+
     let identity = house.dir.path().join("everstate.identity");
     assert_eq!(house.run(&["session", "keygen"]).code, 0);
     std::fs::set_permissions(&identity, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -39,12 +39,16 @@ impl House {
 
     /// At any port the first time, later where it was.
     pub(crate) fn start(&mut self) {
+        self.start_on("sqlite:state.db");
+    }
+
+    pub(crate) fn start_on(&mut self, store: &str) {
         let listen = match self.url.as_str() {
             "http://127.0.0.1:1" => "127.0.0.1:0".to_owned(),
             url => url.trim_start_matches("http://").to_owned(),
         };
         let (server, line) =
-            self.spawn(&["--json", "serve", "--listen", &listen, "--store", "sqlite:state.db"]);
+            self.spawn(&["--json", "serve", "--listen", &listen, "--store", store]);
         let ready: Value = serde_json::from_str(&line).expect("the server says where it is");
         self.url = ready["url"].as_str().expect("a server that is ready has an address").to_owned();
         self.server = Some(server);

@@ -44,6 +44,22 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
             ],
         ),
         ("session cancel", vec![words(session), words(nobody)]),
+        ("session recipient", vec![words("")]),
+        ("session keygen", vec![words("-o json.identity"), words("-o no/where")]),
+        (
+            "session export",
+            vec![
+                words(&format!("{session} --plain -o json.everstate")),
+                words("@ --to evr_x"),
+                words(session),
+                words("@ --plain -o -"),
+                words(&format!("{nobody} --plain")),
+            ],
+        ),
+        (
+            "session import",
+            vec![words("json.everstate"), words("nowhere"), words("everstate.toml")],
+        ),
         ("budget list", vec![words("")]),
         ("budget show", vec![words(""), words("default"), words("nobody")]),
         ("approval list", vec![words("")]),
@@ -79,6 +95,15 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
         (
             "audit verify",
             vec![words(""), words(&format!("--store {store}")), words("--store sqlite:nowhere.db")],
+        ),
+        (
+            "store copy",
+            vec![
+                words(&format!("{store} sqlite:carried/state.db")),
+                words("sqlite:nowhere.db sqlite:carried/other.db"),
+                words("sqlite:state.db"),
+                words("memory: sqlite:carried/third.db"),
+            ],
         ),
         ("version", vec![words(""), words("--nonsense")]),
         // These stay when all is well; they are looked at below.

@@ -36,6 +36,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/import", post(bundles::import));
     Router::new()
         .nest("/everstate/v1/sessions", sessions)
+        .route("/everstate/v1/recipient", get(bundles::recipient))
         .route("/everstate/v1/approvals", get(approvals::list).post(approvals::answer))
         .route("/everstate/v1/effects", get(effects::list))
         .route("/everstate/v1/effects/resolve", post(effects::resolve))

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::agreement::{PrivateKey, X25519};
 use aws_lc_rs::digest;
 use everstate_kernel::ids::{base32, from_base32};
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256 as SUITE;
@@ -79,6 +80,13 @@ impl Identity {
         let (public, secret) = SUITE.generate_key_pair().expect("the system gives random bytes");
         let bytes = |it: &[u8]| <[u8; 32]>::try_from(it).expect("an X25519 key is 32 bytes long");
         Identity { secret: bytes(secret.secret_bytes()), recipient: Recipient(bytes(&public.0)) }
+    }
+
+    /// The one that belongs to a secret. `None`: it is no key.
+    pub(crate) fn of_secret(secret: [u8; 32]) -> Option<Identity> {
+        let key = PrivateKey::from_private_key(&X25519, &secret).ok()?;
+        let public = key.compute_public_key().ok()?;
+        Some(Identity { secret, recipient: Recipient(public.as_ref().try_into().ok()?) })
     }
 
     pub fn recipient(&self) -> &Recipient {

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)] // In a test, whatever is not there is a failure.
 
-use everstate_kernel::ids::SessionId;
+use everstate_kernel::ids::{SessionId, from_base32};
 use everstate_store::chain::ChainRow;
 
 use super::Bad;
@@ -104,6 +104,9 @@ fn keys_are_read_back_and_slips_are_noticed() {
     assert_eq!(text.parse::<Recipient>().unwrap(), *identity.recipient());
     let again: Identity = identity.reveal().parse().unwrap();
     assert_eq!(again.recipient(), identity.recipient());
+    let bytes = from_base32(&identity.reveal()[4..]).unwrap();
+    let derived = Identity::of_secret(bytes[..32].try_into().unwrap()).unwrap();
+    assert_eq!(derived.recipient(), identity.recipient());
     assert!(!format!("{identity:?}").contains(&identity.reveal()));
     for n in 4..text.len() {
         let mut slip = text.clone().into_bytes();

@@ -171,6 +171,12 @@ codes! {
         "Another process has this store open. One store has one owner.";
     STORE_NEWER: "store_newer", 500, SERVER, false, exit 2,
         "The store was written by a later release. An older reader would show less than there is, so it shows nothing; the file was not touched.";
+    COPY_REFUSED: "copy_refused", 409, INVALID, false, exit 6,
+        "A store is copied into a new one: the target holds something else, another copy, or one that is finished.";
+    COPY_DIFFERS: "copy_differs", 500, SERVER, false, exit 1,
+        "After the last round the two stores were not the same, or the target does not verify. The source was not touched. Was it written to meanwhile? Run the copy again.";
+    COPY_WAITS: "copy_waits", 409, INVALID, false, exit 7,
+        "The target holds nearly all of the source, and the source is in use. Stop what uses it, and run the same command again: the last round carries what changed, and verifies.";
     STORE_FAILED: "store_failed", 500, SERVER, false, exit 1,
         "The store cannot be opened.";
     STORE_UNREACHABLE: "store_unreachable", 500, SERVER, false, exit 8,

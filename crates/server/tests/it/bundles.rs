@@ -193,6 +193,12 @@ async fn a_sealed_bundle_is_read_by_its_recipient_alone() {
     assert_eq!(sealed.json["error"]["code"], "bundle_sealed");
     assert!(sealed.json["error"]["message"].as_str().unwrap().contains(&to));
 
+    // One that is sealed to the installation itself, it opens.
+    let ours = there.get("/everstate/v1/recipient").await.json;
+    let direct = export(&here, &was, &format!("to={}", ours["recipient"].as_str().unwrap())).await;
+    assert_eq!(import(&there, &direct, &[]).await.status, 200);
+    assert_eq!(import(&here, &direct, &[]).await.json["error"]["code"], "bundle_sealed");
+
     let opened = in_case(&inside(&bundle, Some(&identity)), None);
     assert_eq!(import(&there, &opened, &[]).await.status, 200);
 

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use everstate_runtime::ports::Down;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::keys::source::KeySource;
-use crate::keys::{KeyStore, blocking, unwrap_one, wrap_all};
+use crate::keys::{KeyStore, blocking, unwrap_one, wrap_all, wrap_one};
 use crate::open::{Flush, OpenError};
 use crate::seal::DataKey;
 use crate::shelf::KeyId;
@@ -50,9 +50,25 @@ impl KeyFile {
                 key
             }
         };
+        Ok(KeyFile::new(db, key, path, source))
+    }
+
+    /// Of a store that somebody else may have open: to read, and nothing else.
+    pub(crate) fn open_beside(path: &Path, source: &KeySource) -> Result<KeyFile, OpenError> {
+        let down = |err: rusqlite::Error| {
+            OpenError::Down(format!("cannot open {}: {err}", path.display()))
+        };
+        let db =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(down)?;
+        db.busy_timeout(std::time::Duration::from_secs(10)).map_err(down)?;
+        let wrapped: Vec<u8> = db.query_row(sql::WRAPPING_KEY, [], |it| it.get(0)).map_err(down)?;
+        let key = source.unwrap(&wrapped).map_err(OpenError::Key)?;
+        Ok(KeyFile::new(db, key, path, source))
+    }
+
+    fn new(db: Connection, key: [u8; 32], path: &Path, source: &KeySource) -> KeyFile {
         let describe = format!("{}; data keys in {}", source.describe(), path.display());
-        let db = Arc::new(Mutex::new(db));
-        Ok(KeyFile { db, wrapping: DataKey::new(0, key), describe })
+        KeyFile { db: Arc::new(Mutex::new(db)), wrapping: DataKey::new(0, key), describe }
     }
 }
 
@@ -106,6 +122,39 @@ impl KeyStore for KeyFile {
         };
         let cannot = |err| Down(format!("cannot destroy data keys: {err}"));
         blocking(move || remove().map_err(cannot)).await
+    }
+
+    async fn list(
+        &self,
+        after: Option<KeyId>,
+        limit: usize,
+    ) -> Result<Vec<(KeyId, [u8; 32])>, Down> {
+        let db = Arc::clone(&self.db);
+        let params = (after.unwrap_or(KeyId::MIN), limit as i64);
+        let list = move || -> rusqlite::Result<Vec<(KeyId, Vec<u8>)>> {
+            let db = locked(&db);
+            let mut found = db.prepare_cached(sql::DATA_KEYS)?;
+            found.query_map(params, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        let cannot = |err| Down(format!("cannot read data keys: {err}"));
+        let found = blocking(move || list().map_err(cannot)).await?;
+        found.into_iter().map(|(id, it)| Ok((id, unwrap_one(&self.wrapping, id, &it)?))).collect()
+    }
+
+    async fn put(&self, keys: &[(KeyId, [u8; 32])]) -> Result<(), Down> {
+        let db = Arc::clone(&self.db);
+        let wrapped: Vec<(KeyId, Vec<u8>)> =
+            keys.iter().map(|(id, it)| wrap_one(&self.wrapping, *id, it)).collect();
+        let put = move || -> rusqlite::Result<()> {
+            let mut db = locked(&db);
+            let tx = db.transaction()?;
+            for row in &wrapped {
+                tx.prepare_cached(sql::PUT_DATA_KEY)?.execute((row.0, &row.1))?;
+            }
+            tx.commit()
+        };
+        let cannot = |err| Down(format!("cannot write data keys: {err}"));
+        blocking(move || put().map_err(cannot)).await
     }
 }
 

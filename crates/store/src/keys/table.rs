@@ -8,7 +8,7 @@ use everstate_runtime::ports::Down;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::keys::source::KeySource;
-use crate::keys::{KeyStore, blocking, unwrap_one, wrap_all};
+use crate::keys::{KeyStore, blocking, unwrap_one, wrap_all, wrap_one};
 use crate::open::OpenError;
 use crate::postgres::connect::{Line, Live, Target, Work};
 use crate::postgres::statements as sql;
@@ -117,5 +117,39 @@ impl KeyStore for KeyTable {
         };
         let cannot = |it: Trouble| it.down("cannot destroy data keys");
         self.line.write(Work::Statement, remove).await.map_err(cannot)
+    }
+
+    async fn list(
+        &self,
+        after: Option<KeyId>,
+        limit: usize,
+    ) -> Result<Vec<(KeyId, [u8; 32])>, Down> {
+        let (after, limit) = (after.unwrap_or(KeyId::MIN), limit as i64);
+        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&after, Type::INT8), (&limit, Type::INT8)];
+        let params = &params[..];
+        let list = |live: Arc<Live>| async move { live.rows(sql::DATA_KEYS, params).await };
+        let cannot = |it: Trouble| it.down("cannot read data keys");
+        let found = self.line.ask(Work::Statement, list).await.map_err(cannot)?;
+        let key = |row: &tokio_postgres::Row| {
+            let damaged = |_| Down("a data key is damaged".to_owned());
+            let id: KeyId = row.try_get(0).map_err(damaged)?;
+            let wrapped: Vec<u8> = row.try_get(1).map_err(damaged)?;
+            Ok((id, unwrap_one(&self.wrapping, id, &wrapped)?))
+        };
+        found.iter().map(key).collect()
+    }
+
+    async fn put(&self, keys: &[(KeyId, [u8; 32])]) -> Result<(), Down> {
+        let (ids, wrapped): (Vec<KeyId>, Vec<Vec<u8>>) =
+            keys.iter().map(|(id, it)| wrap_one(&self.wrapping, *id, it)).unzip();
+        let params: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&ids, Type::INT8_ARRAY), (&wrapped, Type::BYTEA_ARRAY)];
+        let params = &params[..];
+        let put = |live: Arc<Live>| async move {
+            live.rows(sql::INSERT_DATA_KEYS, params).await?;
+            live.confirmed()
+        };
+        let cannot = |it: Trouble| it.down("cannot write data keys");
+        self.line.write(Work::Statement, put).await.map_err(cannot)
     }
 }

@@ -184,6 +184,58 @@ pub(crate) const DOOM: &str = "\
 pub(crate) const DOOMED: &str = "SELECT data_key FROM everstate.doomed ORDER BY data_key";
 pub(crate) const DELETE_DOOMED: &str = "DELETE FROM everstate.doomed WHERE data_key = ANY($1)";
 
+// ---- a store that is carried to another ----------------------------------------------------
+
+pub(crate) const SESSIONS: &str = "\
+    SELECT session FROM everstate.session \
+    WHERE bucket = $1 AND session > $2 ORDER BY session LIMIT $3";
+pub(crate) const WHOLE_SESSION: &str = "\
+    SELECT data_key, wake, ready, project, created_at, summary FROM everstate.session \
+    WHERE bucket = $1 AND session = $2";
+pub(crate) const SEGMENT_HEADS: &str = "\
+    SELECT from_seq, to_seq, hash, data_key FROM everstate.segment \
+    WHERE bucket = $1 AND session = $2 ORDER BY to_seq";
+pub(crate) const DEDUPES: &str =
+    "SELECT key, seq FROM everstate.dedupe WHERE bucket = $1 AND session = $2 ORDER BY key";
+pub(crate) const POSTS: &str = "\
+    SELECT key, data_key, body, landed, refused FROM everstate.inbox \
+    WHERE bucket = $1 AND session = $2 ORDER BY posted_at, key";
+pub(crate) const BLOBS: &str =
+    "SELECT name FROM everstate.blob WHERE bucket = $1 AND session = $2 ORDER BY name";
+pub(crate) const ALL_DOCUMENTS: &str = "\
+    SELECT id, revision, created_at, updated_at, expires_at, body, project, kind \
+    FROM everstate.document \
+    WHERE (project, kind, id) > ($1, $2, $3) ORDER BY project, kind, id LIMIT $4";
+pub(crate) const CARRY_EVENTS: &str = "\
+    INSERT INTO everstate.event \
+    (bucket, session, seq, kind, version, at, prev, mac, data_key, body) \
+    SELECT new.bucket, new.session, new.seq, new.kind, new.version, new.at, new.prev, new.mac, \
+    new.data_key, new.body \
+    FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::smallint[], $5::integer[], \
+    $6::bigint[], $7::bytea[], $8::bytea[], $9::bigint[], $10::bytea[]) \
+    AS new (bucket, session, seq, kind, version, at, prev, mac, data_key, body) \
+    ON CONFLICT (bucket, session, seq) DO NOTHING";
+pub(crate) const CARRY_SEGMENT: &str = "\
+    INSERT INTO everstate.segment (bucket, session, from_seq, to_seq, hash, data_key, body) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (bucket, session, to_seq) DO NOTHING";
+pub(crate) const CARRY_SESSION: &str = "\
+    INSERT INTO everstate.session \
+    (bucket, session, data_key, packed, wake, ready, project, created_at, summary) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+pub(crate) const CARRY_POST: &str = "\
+    INSERT INTO everstate.inbox \
+    (bucket, session, key, posted_at, data_key, body, landed, refused) \
+    VALUES ($1, $2, $3, clock_timestamp(), $4, $5, $6, $7)";
+pub(crate) const CARRY_DOCUMENT: &str = "\
+    INSERT INTO everstate.document \
+    (project, kind, id, revision, created_at, updated_at, expires_at, body, mark) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+    ON CONFLICT (project, kind, id) DO UPDATE SET revision = excluded.revision, \
+    created_at = excluded.created_at, updated_at = excluded.updated_at, \
+    expires_at = excluded.expires_at, body = excluded.body, mark = excluded.mark";
+pub(crate) const DATA_KEYS: &str = "\
+    SELECT id, wrapped FROM everstate_keys.data_key WHERE id > $1 ORDER BY id LIMIT $2";
+
 // ---- big bodies --------------------------------------------------------------------------
 
 pub(crate) const PUT_OBJECT: &str = "\

@@ -109,6 +109,45 @@ pub(crate) const DOOM: &str =
 pub(crate) const DOOMED: &str = "SELECT data_key FROM doomed ORDER BY data_key";
 pub(crate) const DELETE_DOOMED: &str = "DELETE FROM doomed WHERE data_key = ?1";
 
+// ---- a store that is carried to another ----------------------------------------------------
+
+pub(crate) const SESSIONS: &str = "SELECT session FROM session WHERE bucket = ?1 ORDER BY session";
+pub(crate) const SESSION: &str = "\
+    SELECT data_key, wake, ready, project, created_at, summary FROM session \
+    WHERE bucket = ?1 AND session = ?2";
+pub(crate) const EVENT_COUNT: &str =
+    "SELECT count(*) FROM event WHERE bucket = ?1 AND session = ?2";
+pub(crate) const SEGMENT_HEADS: &str = "\
+    SELECT from_seq, to_seq, hash, data_key FROM segment \
+    WHERE bucket = ?1 AND session = ?2 ORDER BY to_seq";
+pub(crate) const DEDUPES: &str =
+    "SELECT key, seq FROM dedupe WHERE bucket = ?1 AND session = ?2 ORDER BY key";
+pub(crate) const POSTS: &str = "\
+    SELECT key, data_key, body, landed, refused FROM inbox \
+    WHERE bucket = ?1 AND session = ?2 ORDER BY pos";
+pub(crate) const BLOBS: &str =
+    "SELECT name FROM blob WHERE bucket = ?1 AND session = ?2 ORDER BY name";
+pub(crate) const ALL_DOCUMENTS: &str = "\
+    SELECT id, revision, created_at, updated_at, expires_at, body, project, kind FROM document \
+    WHERE (project, kind, id) > (?1, ?2, ?3) ORDER BY project, kind, id LIMIT ?4";
+pub(crate) const CARRY_EVENT: &str = "\
+    INSERT INTO event (bucket, session, seq, kind, version, at, prev, mac, data_key, body) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+    ON CONFLICT (bucket, session, seq) DO NOTHING";
+pub(crate) const CARRY_SEGMENT: &str = "\
+    INSERT INTO segment (bucket, session, from_seq, to_seq, hash, data_key, body) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (bucket, session, to_seq) DO NOTHING";
+pub(crate) const CARRY_SESSION: &str = "\
+    INSERT INTO session (bucket, session, data_key, wake, ready, project, created_at, summary) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+pub(crate) const CARRY_POST: &str = "\
+    INSERT INTO inbox (bucket, session, key, data_key, body, landed, refused) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+pub(crate) const DATA_KEYS: &str =
+    "SELECT id, wrapped FROM data_key WHERE id > ?1 ORDER BY id LIMIT ?2";
+pub(crate) const PUT_DATA_KEY: &str =
+    "INSERT INTO data_key (id, wrapped) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING";
+
 // ---- the registry ------------------------------------------------------------------------
 
 pub(crate) const DOCUMENT: &str = "\

@@ -37,14 +37,14 @@ async fn written(place: &Place) -> Owner {
     ours
 }
 
-fn walked(of: SessionId, rows: &[ChainRow]) -> Walk {
+pub(crate) fn walked(of: SessionId, rows: &[ChainRow]) -> Walk {
     let mut walk = Walk::new(of);
     rows.iter().for_each(|it| walk.step(it).unwrap());
     walk
 }
 
 /// The first append of a session that came from there.
-fn first(session: SessionId, walk: &Walk) -> String {
+pub(crate) fn first(session: SessionId, walk: &Walk) -> String {
     let chain = Chain { session: walk.session, seq: walk.head.seq, hash: hex(&walk.head.hash) };
     let origin = Origin {
         session: walk.session,

@@ -36,6 +36,11 @@ use crate::ids::SessionNames;
 use crate::keys::Principal;
 use crate::refuse;
 
+/// Whom bundles for this installation are sealed to.
+pub(super) async fn recipient(State(app): State<Arc<App>>, _who: Principal) -> Answer {
+    json!({ "recipient": app.identity.recipient().to_string() }).into()
+}
+
 // ---- out ---------------------------------------------------------------------------------
 
 #[derive(Debug, Deserialize)]
@@ -306,7 +311,7 @@ async fn take(
     session: SessionId,
     body: &mut BodyDataStream,
 ) -> Result<Arrived> {
-    let mut case = Reader::new(None);
+    let mut case = Reader::new(Some(&app.identity));
     let mut records = Records::default();
     let mut intake = Intake::new(&app.archive, session);
     let mut asked = None;
