@@ -25,10 +25,15 @@ const NODES: usize = 3;
 /// Until all is well again.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-pub(crate) async fn run(wishes: &Wishes) -> Result<String, String> {
+pub(crate) fn run(wishes: &Wishes) -> Result<String, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|it| it.to_string())?.block_on(storm(wishes))
+}
+
+async fn storm(wishes: &Wishes) -> Result<String, String> {
     eprintln!("three etcd, three Patroni, three PostgreSQL");
-    let folder = wishes.folder.clone();
-    let mut ensemble = blocking(move || Ensemble::start(&folder)).await;
+    let (folder, careless) = (wishes.folder.clone(), wishes.careless);
+    let mut ensemble = blocking(move || Ensemble::start(&folder, careless)).await;
     let history = History::new();
     let mut stores: Vec<Store> = Vec::new();
     for _ in 0..NODES {
