@@ -67,7 +67,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "cluster-test",
-        arguments: "[appends|turns] [--rounds N] [--keep] [--careless]",
+        arguments: "[appends|turns] [--rounds N] [--only FAULT] [--keep] [--careless]",
         about: "go through failovers of a PostgreSQL that Patroni and etcd look after (minutes; not a part of test)",
         run: cluster_test::run,
     },

@@ -18,7 +18,6 @@ use everstate_test_history::storm::Storm;
 
 use crate::Wishes;
 use crate::ensemble::Ensemble;
-use crate::faults::FAULTS;
 
 const NODES: usize = 3;
 
@@ -59,8 +58,7 @@ async fn storm(wishes: &Wishes) -> Result<String, String> {
         String::from("| fault | until all was well, s | silence, s | appended since |\n");
     report.push_str("| --- | ---: | ---: | ---: |\n");
     silence.longest();
-    for round in 0..wishes.rounds {
-        let fault = &FAULTS[round % FAULTS.len()];
+    for fault in wishes.faults() {
         // Some work in peace, so that each fault meets all in its stride.
         let before = landed_more(&storm, 200).await?;
         let began = Instant::now();

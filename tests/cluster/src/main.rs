@@ -24,10 +24,12 @@ mod turns;
 mod upgrade;
 
 /// How it is to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Wishes {
     /// So many faults, one after the other.
     rounds: usize,
+    /// Only faults in whose names this stands.
+    only: String,
     /// The folder stays, with everybody's logs.
     keep: bool,
     /// Nobody waits for a standby: to see that what is lost then is noticed.
@@ -50,8 +52,8 @@ const TRIALS: &[Trial] = &[
     Trial { name: "upgrade", run: upgrade::run },
 ];
 
-const USAGE: &str = "usage: everstate-test-cluster appends|turns|upgrade... [--rounds N] [--keep] [--careless] \
-                     [--everstate PATH] [--old PATH]";
+const USAGE: &str = "usage: everstate-test-cluster appends|turns|upgrade... [--rounds N] [--only FAULT] [--keep] \
+                     [--careless] [--everstate PATH] [--old PATH]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -64,8 +66,7 @@ fn main() -> ExitCode {
         let folder = wishes.folder.join(trial.name);
         processes::make_folder(&wishes.folder);
         processes::make_folder(&folder);
-        let (everstate, old) = (wishes.everstate.clone(), wishes.old.clone());
-        match (trial.run)(&Wishes { folder, everstate, old, ..wishes }) {
+        match (trial.run)(&Wishes { folder, ..wishes.clone() }) {
             Ok(report) => println!("{}: passed\n\n{report}", trial.name),
             Err(why) => {
                 failed = true;
@@ -81,16 +82,33 @@ fn main() -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+impl Wishes {
+    /// What goes wrong, in its order.
+    fn faults(&self) -> impl Iterator<Item = &'static faults::Fault> {
+        let chosen = faults::FAULTS.iter().filter(|it| it.name.contains(&self.only));
+        chosen.cycle().take(self.rounds)
+    }
+}
+
 fn read(arguments: &[String]) -> Option<(Wishes, Vec<&'static Trial>)> {
     let folder = std::env::temp_dir().join(format!("everstate-cluster-{}", std::process::id()));
     let rounds = faults::FAULTS.len() * 2;
     let (everstate, old) = (None, None);
-    let mut wishes = Wishes { rounds, keep: false, careless: false, everstate, old, folder };
+    let mut wishes = Wishes {
+        rounds,
+        only: String::new(),
+        keep: false,
+        careless: false,
+        everstate,
+        old,
+        folder,
+    };
     let mut trials = Vec::new();
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--rounds" => wishes.rounds = words.next()?.parse().ok()?,
+            "--only" => wishes.only.clone_from(words.next()?),
             "--keep" => wishes.keep = true,
             "--careless" => wishes.careless = true,
             "--everstate" => wishes.everstate = std::path::absolute(words.next()?).ok(),

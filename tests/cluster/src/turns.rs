@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use crate::Wishes;
 use crate::ensemble::Ensemble;
-use crate::faults::FAULTS;
 use crate::http::{Answer, Ask};
 use crate::nodes::{Node, STEPS, Tool, request};
 use crate::processes::pause;
@@ -56,8 +55,7 @@ pub(crate) fn run(wishes: &Wishes) -> Result<String, String> {
         .collect();
     let mut report =
         String::from("| fault | until all was well, s | turns since |\n| --- | ---: | ---: |\n");
-    for round in 0..wishes.rounds {
-        let fault = &FAULTS[round % FAULTS.len()];
+    for fault in wishes.faults() {
         let before = more_turns(&seen, CLIENTS)?;
         let began = Instant::now();
         let leader = ensemble.leader().ok_or("nobody leads, though all was well")?;
