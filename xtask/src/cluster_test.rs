@@ -1,6 +1,8 @@
 //! Everstate on a PostgreSQL that fails over: builds `tests/cluster` and runs it. It takes minutes and other people's
 //! programs, so it is asked for by name.
 
+use std::path::PathBuf;
+
 use crate::{Done, shell};
 
 /// A program that it needs, how it is asked for its version, and where it comes from.
@@ -17,15 +19,27 @@ pub(crate) fn run(arguments: &[String]) -> Done {
             return Err(format!("`{program}` does not run; install it with: {how}"));
         }
     }
-    let mut build = shell::cargo();
-    build.args(["build", "--locked", "-p", "everstate-test-cluster", "-p", "everstate-cli"]);
-    if !shell::passes(&mut build)? {
-        return Err("what is to be tested does not build".to_owned());
+    let debug = build()?;
+    let is_trial = |it: &&String| ["appends", "turns"].contains(&it.as_str());
+    let mut test = shell::command(debug.join(PROGRAM));
+    test.arg("--everstate").arg(debug.join("everstate")).args(arguments);
+    if !arguments.iter().any(|it| is_trial(&it)) {
+        test.args(["appends", "turns"]);
     }
-    let debug = shell::target().join("debug");
-    let mut test = shell::command(debug.join("everstate-test-cluster"));
-    match shell::passes(test.args(arguments))? {
+    match shell::passes(&mut test)? {
         true => Ok(()),
         false => Err(String::new()),
     }
+}
+
+pub(crate) const PROGRAM: &str = "everstate-test-cluster";
+
+/// Builds the program and the server. Answers where they are.
+pub(crate) fn build() -> Result<PathBuf, String> {
+    let mut build = shell::cargo();
+    build.args(["build", "--locked", "-p", PROGRAM, "-p", "everstate-cli"]);
+    if !shell::passes(&mut build)? {
+        return Err("what is to be tested does not build".to_owned());
+    }
+    Ok(shell::target().join("debug"))
 }

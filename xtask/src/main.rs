@@ -15,6 +15,7 @@ mod simulate;
 mod mutants;
 mod bench;
 mod cluster_test;
+mod upgrade;
 
 /// A task's end: it did what was asked and all is well, or the reason why not.
 type Done = Result<(), String>;
@@ -66,9 +67,15 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "cluster-test",
-        arguments: "[--rounds N] [--keep]",
-        about: "append through failovers of a PostgreSQL that Patroni and etcd look after (minutes; not a part of test)",
+        arguments: "[appends|turns] [--rounds N] [--only FAULT] [--keep] [--careless]",
+        about: "go through failovers of a PostgreSQL that Patroni and etcd look after (minutes; not a part of test)",
         run: cluster_test::run,
+    },
+    Task {
+        name: "upgrade",
+        arguments: "[REVISION]",
+        about: "build an earlier release (the last tag, or any revision) and run it with this one on one store",
+        run: upgrade::run,
     },
 ];
 

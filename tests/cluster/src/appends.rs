@@ -18,17 +18,21 @@ use everstate_test_history::storm::Storm;
 
 use crate::Wishes;
 use crate::ensemble::Ensemble;
-use crate::faults::FAULTS;
 
 const NODES: usize = 3;
 
 /// Until all is well again.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-pub(crate) async fn run(wishes: &Wishes) -> Result<String, String> {
+pub(crate) fn run(wishes: &Wishes) -> Result<String, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|it| it.to_string())?.block_on(storm(wishes))
+}
+
+async fn storm(wishes: &Wishes) -> Result<String, String> {
     eprintln!("three etcd, three Patroni, three PostgreSQL");
-    let folder = wishes.folder.clone();
-    let mut ensemble = blocking(move || Ensemble::start(&folder)).await;
+    let (folder, careless) = (wishes.folder.clone(), wishes.careless);
+    let mut ensemble = blocking(move || Ensemble::start(&folder, careless)).await;
     let history = History::new();
     let mut stores: Vec<Store> = Vec::new();
     for _ in 0..NODES {
@@ -54,8 +58,7 @@ pub(crate) async fn run(wishes: &Wishes) -> Result<String, String> {
         String::from("| fault | until all was well, s | silence, s | appended since |\n");
     report.push_str("| --- | ---: | ---: | ---: |\n");
     silence.longest();
-    for round in 0..wishes.rounds {
-        let fault = &FAULTS[round % FAULTS.len()];
+    for fault in wishes.faults() {
         // Some work in peace, so that each fault meets all in its stride.
         let before = landed_more(&storm, 200).await?;
         let began = Instant::now();

@@ -2,25 +2,27 @@
 //! commit is acknowledged when two of them have it on disk, or not at all.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::http;
+use crate::http::{self, Answer, Ask};
 use crate::processes::{self, Signal, command, family, signal};
 
 const N: usize = 3;
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 /// Within this time somebody has seen that something is wrong, if it is.
 const NOTICED: Duration = Duration::from_secs(5);
+/// Who has not come along by then does not come by itself.
+const STUCK: Duration = Duration::from_secs(40);
 pub(crate) const DATABASE: &str = "everstate";
 
 #[derive(Debug)]
 pub(crate) struct Ensemble {
     folder: PathBuf,
+    careless: bool,
     etcds: Vec<Child>,
     pub(crate) members: Vec<Member>,
 }
@@ -45,9 +47,9 @@ pub(crate) struct Standing {
 }
 
 impl Ensemble {
-    /// Starts everybody, and waits until all is well.
-    pub(crate) fn start(folder: &Path) -> Ensemble {
-        let ports = free_ports(4 * N);
+    /// Starts everybody, and waits until all is well. Careless: nobody waits for a standby.
+    pub(crate) fn start(folder: &Path, careless: bool) -> Ensemble {
+        let ports = processes::free_ports(4 * N);
         let (clients, peers) = (&ports[..N], &ports[N..2 * N]);
         let cluster: Vec<String> =
             (0..N).map(|n| format!("etcd{n}=http://127.0.0.1:{}", peers[n])).collect();
@@ -67,13 +69,13 @@ impl Ensemble {
         let members = (0..N).map(|n| {
             let (rest, port) = (ports[2 * N + n], ports[3 * N + n]);
             let name = format!("pg{n}");
-            let config = config(&name, folder, &hosts.join(","), rest, port);
+            let config = config(&name, folder, &hosts.join(","), rest, port, careless);
             fs::write(folder.join(format!("{name}.yml")), config).unwrap();
             let patroni = start_patroni(folder, &name);
             Member { name, folder: folder.to_owned(), patroni, rest, port }
         });
         let members = members.collect();
-        let ensemble = Ensemble { folder: folder.to_owned(), etcds, members };
+        let ensemble = Ensemble { folder: folder.to_owned(), careless, etcds, members };
         ensemble.wait_until_well(Duration::from_secs(120)).expect("it comes up");
         ensemble.create_database();
         ensemble
@@ -124,7 +126,8 @@ impl Ensemble {
         let n_of = |role: &str| all.iter().filter(|it| it.role == role).count();
         let same = all.iter().all(|it| it.timeline.is_some() && it.timeline == all[0].timeline);
         let running = all.iter().all(|it| it.state == "running" || it.state == "streaming");
-        n_of("leader") == 1 && n_of("sync_standby") == 1 && same && running
+        let follows = self.careless || n_of("sync_standby") == 1;
+        n_of("leader") == 1 && follows && same && running
     }
 
     /// After a fault, which is not noticed at once: until all is well again.
@@ -137,15 +140,35 @@ impl Ensemble {
     }
 
     pub(crate) fn wait_until_well(&self, patience: Duration) -> Result<(), String> {
-        let end = Instant::now() + patience;
+        let began = Instant::now();
+        let mut helped = began;
         while !self.is_well() {
-            if Instant::now() > end {
+            if began.elapsed() > patience {
                 let told = format!("{:?}", self.standings());
                 return Err(format!("the ensemble does not come to rest: {told}"));
+            }
+            if helped.elapsed() > STUCK {
+                helped = Instant::now();
+                self.help();
             }
             processes::pause(Duration::from_millis(200));
         }
         Ok(())
+    }
+
+    /// One that was killed as the leader now and then stays behind on its old timeline, and Patroni does not see it. It is
+    /// copied from the leader again, as whoever is on duty would.
+    fn help(&self) {
+        let Some(all) = self.standings() else { return };
+        let newest = all.iter().filter_map(|it| it.timeline).max();
+        for (member, standing) in self.members.iter().zip(all) {
+            if standing.role != "leader" && standing.timeline < newest {
+                eprintln!("{} stays behind, and is copied again", member.name);
+                let (path, body) = ("/reinitialize", "{\"force\": true}");
+                let ask = Ask { port: member.rest, method: "POST", path, key: None, body };
+                let _ = ask.send().and_then(Answer::text);
+            }
+        }
     }
 }
 
@@ -199,8 +222,8 @@ fn start_patroni(folder: &Path, name: &str) -> Child {
 }
 
 /// Short times, so that a failover takes seconds; the leader's key lives for ten.
-fn config(name: &str, folder: &Path, etcds: &str, rest: u16, port: u16) -> String {
-    let folder = folder.display();
+fn config(name: &str, folder: &Path, etcds: &str, rest: u16, port: u16, careless: bool) -> String {
+    let (folder, synchronous) = (folder.display(), !careless);
     format!(
         "scope: everstate
 name: {name}
@@ -212,10 +235,10 @@ bootstrap:
     ttl: 10
     loop_wait: 2
     retry_timeout: 3
-    maximum_lag_on_failover: 1048576
+    maximum_lag_on_failover: 104857600
     master_start_timeout: 0
-    synchronous_mode: true
-    synchronous_mode_strict: true
+    synchronous_mode: {synchronous}
+    synchronous_mode_strict: {synchronous}
     postgresql:
       use_pg_rewind: true
       parameters:
@@ -243,11 +266,4 @@ postgresql:
   - host replication all 127.0.0.1/32 trust
 "
     )
-}
-
-/// Different ones: all are held until all are found.
-fn free_ports(n: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> =
-        (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|it| it.local_addr().unwrap().port()).collect()
 }

@@ -57,6 +57,24 @@ pub(crate) const FAULTS: &[Fault] = &[
         },
     },
     Fault {
+        // What is acknowledged meanwhile, if anything is, is on the leader alone.
+        name: "both standbys stopped for 2 s, then the leader killed, then they go on",
+        happens: |ensemble, leader| {
+            let others = (0..ensemble.members.len()).filter(|it| *it != leader);
+            let others: Vec<u32> = others
+                .filter_map(|it| ensemble.members[it].postgres())
+                .flat_map(crate::processes::family)
+                .collect();
+            signal(&others, Signal::Stop);
+            pause(Duration::from_secs(2));
+            signal(&[ensemble.members[leader].patroni()], Signal::Kill);
+            kill_postgres(ensemble, leader);
+            signal(&others, Signal::Continue);
+            pause(LONG);
+            ensemble.members[leader].restart_patroni();
+        },
+    },
+    Fault {
         name: "a connection's process killed: PostgreSQL starts itself again",
         happens: |ensemble, leader| {
             let postgres = ensemble.members[leader].postgres();

@@ -1,17 +1,77 @@
-//! One question over HTTP, on loopback.
+//! A client on loopback that waits: one question a connection, answers whole or line by line.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// The answer's body; `None` if nobody answers in time.
+/// Who asks as this may do everything.
+pub(crate) const ADMIN: &str = "cluster-test-admin-key";
+
+/// How long a server may say nothing.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// An answer whose body has yet to be read.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    body: BufReader<TcpStream>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) port: u16,
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    /// Names the request, so that it may be repeated.
+    pub(crate) key: Option<&'a str>,
+    pub(crate) body: &'a str,
+}
+
+impl Ask<'_> {
+    pub(crate) fn send(&self) -> Result<Answer> {
+        let address = ([127, 0, 0, 1], self.port).into();
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let key = self.key.map_or_else(String::new, |it| format!("Idempotency-Key: {it}\r\n"));
+        // 1.0: the body ends with the connection, in no chunks.
+        let request = format!(
+            "{} {} HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ADMIN}\r\n{key}\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
+            self.method,
+            self.path,
+            self.body.len(),
+            self.body
+        );
+        stream.write_all(request.as_bytes())?;
+        let mut body = BufReader::new(stream);
+        let first = line(&mut body)?.ok_or(ErrorKind::UnexpectedEof)?;
+        let status = first.split(' ').nth(1).and_then(|it| it.parse().ok());
+        let status = status.ok_or_else(|| Error::other(format!("no status: {first}")))?;
+        while line(&mut body)?.ok_or(ErrorKind::UnexpectedEof)?.trim() != "" {}
+        Ok(Answer { status, body })
+    }
+}
+
+impl Answer {
+    /// `None` at its end.
+    pub(crate) fn line(&mut self) -> Result<Option<String>> {
+        line(&mut self.body)
+    }
+
+    pub(crate) fn text(mut self) -> Result<String> {
+        let mut text = String::new();
+        self.body.read_to_string(&mut text)?;
+        Ok(text)
+    }
+}
+
+fn line(from: &mut impl BufRead) -> Result<Option<String>> {
+    let mut line = String::new();
+    Ok((from.read_line(&mut line)? > 0).then_some(line))
+}
+
+/// The body of what is there; `None` if nobody answers.
 pub(crate) fn get(port: u16, path: &str) -> Option<String> {
-    let address = ([127, 0, 0, 1], port).into();
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+    let answer = Ask { port, method: "GET", path, key: None, body: "" }.send().ok()?;
+    answer.text().ok()
 }

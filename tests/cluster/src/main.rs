@@ -1,6 +1,7 @@
-//! Everstate on a PostgreSQL that fails over: three etcd, three Patroni, three PostgreSQL on loopback, synchronous
-//! replication in strict mode, and the leader is killed again and again under load. `cargo xtask cluster-test` builds
-//! and runs it. It takes minutes, so it is no part of the ordinary tests.
+//! What takes minutes and other people's programs, and so is no part of the ordinary tests: Everstate on a PostgreSQL that
+//! fails over (three etcd, three Patroni, three PostgreSQL on loopback, synchronous replication in strict mode, the
+//! leader killed again and again under load), and two releases of Everstate side by side. `cargo xtask cluster-test` and
+//! `cargo xtask upgrade` build and run it.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -15,56 +16,105 @@ mod processes;
 mod http;
 mod ensemble;
 mod faults;
+mod nodes;
+
+// What is tried, one file each.
 mod appends;
+mod turns;
+mod upgrade;
 
 /// How it is to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Wishes {
     /// So many faults, one after the other.
     rounds: usize,
+    /// Only faults in whose names this stands.
+    only: String,
     /// The folder stays, with everybody's logs.
     keep: bool,
+    /// Nobody waits for a standby: to see that what is lost then is noticed.
+    careless: bool,
+    /// The binary that serves.
+    everstate: Option<PathBuf>,
+    /// An earlier one.
+    old: Option<PathBuf>,
     folder: PathBuf,
 }
 
-const USAGE: &str = "usage: everstate-test-cluster [--rounds N] [--keep]";
+struct Trial {
+    name: &'static str,
+    run: fn(&Wishes) -> Result<String, String>,
+}
+
+const TRIALS: &[Trial] = &[
+    Trial { name: "appends", run: appends::run },
+    Trial { name: "turns", run: turns::run },
+    Trial { name: "upgrade", run: upgrade::run },
+];
+
+const USAGE: &str = "usage: everstate-test-cluster appends|turns|upgrade... [--rounds N] [--only FAULT] [--keep] \
+                     [--careless] [--everstate PATH] [--old PATH]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some(wishes) = read(&arguments) else {
+    let Some((wishes, trials)) = read(&arguments) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    processes::make_folder(&wishes.folder);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let outcome = runtime.block_on(appends::run(&wishes));
+    let mut failed = false;
+    for trial in trials {
+        let folder = wishes.folder.join(trial.name);
+        processes::make_folder(&wishes.folder);
+        processes::make_folder(&folder);
+        match (trial.run)(&Wishes { folder, ..wishes.clone() }) {
+            Ok(report) => println!("{}: passed\n\n{report}", trial.name),
+            Err(why) => {
+                failed = true;
+                eprintln!("{}: FAILED\n\n{why}", trial.name);
+            }
+        }
+    }
     if wishes.keep {
         eprintln!("everybody's logs are in {}", wishes.folder.display());
     } else {
         let _ = std::fs::remove_dir_all(&wishes.folder);
     }
-    match outcome {
-        Ok(report) => {
-            println!("{report}");
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+impl Wishes {
+    /// What goes wrong, in its order.
+    fn faults(&self) -> impl Iterator<Item = &'static faults::Fault> {
+        let chosen = faults::FAULTS.iter().filter(|it| it.name.contains(&self.only));
+        chosen.cycle().take(self.rounds)
     }
 }
 
-fn read(arguments: &[String]) -> Option<Wishes> {
+fn read(arguments: &[String]) -> Option<(Wishes, Vec<&'static Trial>)> {
     let folder = std::env::temp_dir().join(format!("everstate-cluster-{}", std::process::id()));
-    let mut wishes = Wishes { rounds: faults::FAULTS.len() * 2, keep: false, folder };
+    let rounds = faults::FAULTS.len() * 2;
+    let (everstate, old) = (None, None);
+    let mut wishes = Wishes {
+        rounds,
+        only: String::new(),
+        keep: false,
+        careless: false,
+        everstate,
+        old,
+        folder,
+    };
+    let mut trials = Vec::new();
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--rounds" => wishes.rounds = words.next()?.parse().ok()?,
+            "--only" => wishes.only.clone_from(words.next()?),
             "--keep" => wishes.keep = true,
-            _ => return None,
+            "--careless" => wishes.careless = true,
+            "--everstate" => wishes.everstate = std::path::absolute(words.next()?).ok(),
+            "--old" => wishes.old = std::path::absolute(words.next()?).ok(),
+            name => trials.push(TRIALS.iter().find(|it| it.name == name)?),
         }
     }
-    Some(wishes)
+    (!trials.is_empty()).then_some((wishes, trials))
 }

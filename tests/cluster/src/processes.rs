@@ -1,6 +1,7 @@
 //! Other programs: started as somebody who is not root (PostgreSQL refuses to run as root), stopped, continued, killed.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -86,4 +87,11 @@ pub(crate) fn family(pid: u32) -> Vec<u32> {
 pub(crate) fn pause(time: std::time::Duration) {
     // tidy allows sleep: a program to be watched; nobody here calls back
     std::thread::sleep(time);
+}
+
+/// Different ones: all are held until all are found.
+pub(crate) fn free_ports(n: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> =
+        (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    held.iter().map(|it| it.local_addr().unwrap().port()).collect()
 }
