@@ -81,7 +81,6 @@ fn so_do_nodes_whose_answers_are_lost() {
     let through = format!("postgres://everstate@127.0.0.1:{}/{name}", proxy.port());
     let checked = rages(storm, &[through.clone(), through, cluster.url(&name)]);
     assert!(checked.landed > 300 && checked.fenced > 100, "{checked:?}");
-    println!("{checked:?}, {} answers cut", proxy.n_cut());
     assert!(proxy.n_cut() > 20, "{}", proxy.n_cut());
 }
 
