@@ -33,6 +33,9 @@ class Bucket:
         self.server.start()
         host, port = self.server.get_host_and_port()
         self.url = f"http://{host}:{port}"
+        # All servers of a process share what they know: this one begins with nothing.
+        requests.post(f"{self.url}/moto-api/reset-auth", data="1000000000", timeout=10).raise_for_status()
+        requests.post(f"{self.url}/moto-api/reset", timeout=10).raise_for_status()
         anybody = {"aws_access_key_id": "first", "aws_secret_access_key": "first"}
         iam = self.speaks("iam", **anybody)
         iam.create_user(UserName="everstate")
