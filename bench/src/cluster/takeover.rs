@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::Around;
 use crate::database::Database;
 use crate::figures::{Took, ms, table};
 use crate::http::{Client, ToolServer};
 use crate::process::Server;
 use crate::steps;
+use crate::{Around, cluster};
 
 /// What becomes of the node that was killed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ async fn once(
     let victim = start("node-0");
     let _others = [start("node-1"), start("node-2")];
     // Each has its share once the assignment has settled.
-    settle(&victim).await;
+    cluster::settle(&victim).await;
     tools.hold(true);
     let mut client = Client::connect(victim.port).await;
     let body = steps::request(", \"background\": true");
@@ -82,23 +82,6 @@ async fn once(
     let _back = (after == After::ComesBack).then(|| start("node-0"));
     wait_until("all go on", || tools.called_after(killed).len() == turns).await;
     tools.called_after(killed)
-}
-
-/// Until every bucket of the cluster is where it belongs.
-async fn settle(node: &Server) {
-    let mut last = String::new();
-    let mut since = Instant::now();
-    let end = Instant::now() + Duration::from_secs(120);
-    while since.elapsed() < Duration::from_secs(4) {
-        assert!(Instant::now() < end, "the nodes never come to rest: {last}");
-        let (_, told) = crate::http::ask_once(node.port, "GET", "/everstate/v1/nodes", "").unwrap();
-        // What counts the time is left out.
-        let told: String = told.split(',').filter(|it| it.contains("buckets")).collect();
-        if told != last {
-            (last, since) = (told, Instant::now());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 async fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
