@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use crate::Wishes;
 use crate::ensemble::Ensemble;
-use crate::http::{Answer, Ask};
+use crate::http::{self, Answer, Ask};
 use crate::nodes::{Node, STEPS, Tool, request};
 use crate::processes::pause;
 
 const NODES: usize = 3;
 const CLIENTS: u64 = 6;
 /// A turn that takes longer than this, with everything that goes wrong, has been lost.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the clients have seen.
 #[derive(Debug, Default)]
@@ -156,7 +156,7 @@ impl Turn<'_> {
             };
             match answer.status {
                 200 => {
-                    if let Some(end) = self.listen(answer)? {
+                    if let Some(end) = self.listen(answer, deadline)? {
                         return Ok(end);
                     }
                     self.seen.broken.fetch_add(1, Ordering::Relaxed);
@@ -171,9 +171,14 @@ impl Turn<'_> {
                 }
             }
         }
+        let path = format!("/v1/responses/{}", self.id.as_deref().unwrap_or_default());
+        let stands: Vec<String> =
+            self.ports.iter().filter_map(|it| http::get(*it, &path)).collect();
         Err(format!(
-            "it never ended; the response is {:?}, the last event {:?}",
-            self.id, self.last
+            "it never ended; the response is {:?}, the last event {:?}; it stands: {}",
+            self.id,
+            self.last,
+            stands.join(" | ")
         ))
     }
 
@@ -199,8 +204,12 @@ impl Turn<'_> {
     }
 
     /// How it ended; `None` if the stream broke off before. What comes again under a key begins at the beginning.
-    fn listen(&mut self, mut answer: Answer) -> Result<Option<String>, String> {
+    fn listen(&mut self, mut answer: Answer, deadline: Instant) -> Result<Option<String>, String> {
         while let Ok(Some(line)) = answer.line() {
+            // Also a stream that only says that it is there comes to nothing.
+            if Instant::now() > deadline {
+                return Ok(None);
+            }
             let Some(data) = line.strip_prefix("data: ") else { continue };
             let Ok(event) = serde_json::from_str::<Value>(data) else {
                 // Cut off in the middle.
