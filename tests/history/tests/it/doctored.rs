@@ -19,11 +19,14 @@ const LIES: &[(&str, Lie)] = &[
         was_told && read_last(story).pop().is_some()
     }),
     ("an acknowledged append is missing in the middle", |story, n| {
+        let told: Vec<u64> = story.iter().filter_map(landed).map(|it| it.seq).collect();
         let rows = read_last(story);
-        if rows.len() < 2 {
-            return false;
-        }
-        let at = n % (rows.len() - 1);
+        // The next one takes its place, and must not look the same.
+        let tells = |at: &usize| {
+            told.contains(&rows[*at].seq) && rows[*at].content != rows[*at + 1].content
+        };
+        let telling: Vec<usize> = (0..rows.len().saturating_sub(1)).filter(tells).collect();
+        let Some(at) = telling.get(n % telling.len().max(1)).copied() else { return false };
         rows.remove(at);
         rows.iter_mut().skip(at).for_each(|it| it.seq -= 1);
         true
