@@ -59,6 +59,8 @@ pub(crate) struct Driver {
     rolled: Seq,
     /// About how much memory the fold takes.
     bytes: u64,
+    /// A row was offered, and the store did not say what became of it: it may be on the log, or come there yet.
+    in_doubt: bool,
 }
 
 /// Why an input did not become an append.
@@ -128,6 +130,7 @@ pub(crate) async fn drive(
         since_snapshot: kept.since_snapshot,
         rolled: kept.rolled,
         bytes: kept.bytes,
+        in_doubt: false,
     };
     loop {
         let leave = match AssertUnwindSafe(driver.live(is_new)).catch_unwind().await {
@@ -185,6 +188,8 @@ impl Driver {
             self.since_snapshot = loaded.since_snapshot;
             self.bytes = loaded.bytes;
             self.slot.view.set(Arc::clone(&self.state));
+            // Of rows that landed without our hearing of it, nobody else tells.
+            self.host.hub.tell(self.session, self.head.seq, || News::Read);
         }
         Ok(())
     }
@@ -332,11 +337,15 @@ impl Driver {
         match self.host.ports.log.append(row).await {
             Ok(landed) => {
                 self.head = landed.head;
+                self.in_doubt = false;
                 Ok(())
             }
             Err(AppendError::Fenced) => Err(Trouble::Fenced),
             Err(AppendError::Seen(seq)) => Err(Trouble::Seen(seq)),
-            Err(AppendError::Down(down)) => Err(Trouble::Down(down)),
+            Err(AppendError::Down(down)) => {
+                self.in_doubt = true;
+                Err(Trouble::Down(down))
+            }
         }
     }
 

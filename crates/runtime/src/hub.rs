@@ -24,6 +24,8 @@ pub(crate) struct Heard {
 #[derive(Clone, Debug)]
 pub(crate) enum News {
     Told(Told),
+    /// The log was read up to here: whoever has not heard of all its rows finds them there.
+    Read,
     /// This host speaks for the session no more.
     Lost,
     /// There is no such session any more.

@@ -193,6 +193,7 @@ impl Reader {
                         ))));
                     }
                 },
+                News::Read => (),
                 News::Lost => return Err(Break::Lost),
                 News::Deleted => return Ok(None),
             }

@@ -90,6 +90,13 @@ impl Driver {
             return false;
         }
         table.live.remove(&self.session);
+        if self.in_doubt {
+            // What is remembered here may be behind the log, and what landed may want work.
+            table.unclean.insert(self.session);
+            drop(table);
+            host.spawn(adopt_later(Arc::clone(&host), self.session));
+            return true;
+        }
         if self.head.seq == 0 || !table.share.serving.hold(self.session) {
             return true;
         }

@@ -63,6 +63,8 @@ pub(crate) struct Faults {
     pub(crate) damaged: Option<SessionId>,
     /// How long a snapshot takes to get here.
     pub(crate) snapshot_ms: u64,
+    /// So many appends land, and their callers hear that the disk is not there.
+    pub(crate) unheard: u64,
     /// Of a hundred calls so many fail.
     pub(crate) down_percent: u64,
     /// Before the row lands, and between that and the acknowledgement.
@@ -186,6 +188,10 @@ impl Log for HostLog {
         let head = self.disk.stored().land(self.host, row, now)?;
         let pause = {
             let faults = &mut self.disk.stored().faults;
+            if faults.unheard > 0 {
+                faults.unheard -= 1;
+                return Err(AppendError::Down(Down("the disk gave no answer".to_owned())));
+            }
             let bound = faults.after_ms;
             faults.rng.below(bound + 1)
         };

@@ -114,6 +114,7 @@ impl Sim {
         stored.faults = Faults {
             cannot_erase: false,
             damaged: None,
+            unheard: 0,
             snapshot_ms: 0,
             rng: Rng::new(seed + 77),
             is_down: false,

@@ -7,7 +7,9 @@ use everstate_kernel::item::Outcome;
 use everstate_runtime::host::{Feed, FeedError};
 use everstate_runtime::ports::Clock as _;
 use everstate_runtime::settings::HostSettings;
+use everstate_runtime::tail::Told;
 use expect_test::{Expect, expect};
+use futures_util::StreamExt as _;
 
 use crate::world::{Line, SESSION, World, begin, calls, fails, failure, open, say, terms, text};
 
@@ -154,6 +156,35 @@ fn outcomes_wait_for_a_store_that_is_down() {
         assert!(world.disk.has(SESSION, is_paid));
         assert_eq!(world.outside.acts.lock().unwrap().ran.len(), 1);
         assert!(world.disk.story(SESSION).ends_with("turn_ended\n"));
+    });
+}
+
+#[test]
+fn what_landed_unheard_goes_on_and_is_told() {
+    let world = World::new();
+    world.run(async {
+        let host = world.started(1).await;
+        say(&host, terms()).await.unwrap();
+        world.quiet(&host).await;
+        let head = host.look(SESSION).await.unwrap().head;
+        let mut tail = host.tail(SESSION, head);
+        world.outside.says(text(&["after", "all"]));
+        world.disk.stored().faults.unheard = 1;
+        // Whoever asked does not ask again.
+        let asked_at = world.clock.now();
+        let down = host.feed(SESSION, vec![begin(terms())], Feed::default()).await;
+        assert!(matches!(down, Err(FeedError::Down(_))), "{down:?}");
+        let is_end = |it: &Event| matches!(it, Event::TurnEnded { turn: 2, .. });
+        loop {
+            let told = tail.next().await.unwrap().unwrap();
+            if let Told::Append(append) = told
+                && append.events.iter().any(is_end)
+            {
+                break;
+            }
+        }
+        assert!(world.clock.now() < asked_at + 2_000, "it was left to its alarm clock");
+        assert_eq!(*host.look(SESSION).await.unwrap(), world.disk.fold(SESSION));
     });
 }
 
