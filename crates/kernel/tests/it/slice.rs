@@ -249,3 +249,30 @@ fn what_no_log_tells_survives_a_recount() {
     slices.settle("2", &[Spent { at: 13, amount: 1 }], 13, false);
     assert_eq!(slices.spent(), 136);
 }
+
+#[test]
+fn counting_begins_where_its_period_does() {
+    let day = 86_400_000;
+    let slices = Slices::begin(Per::Day, 3 * day + 7, 300, 3 * day + 5);
+    assert_eq!((slices.since, slices.spent, slices.counted_to), (3 * day, 300, 3 * day + 5));
+    assert_eq!((slices.per, slices.unlogged, slices.out.len()), (Per::Day, 0, 0));
+}
+
+#[test]
+fn a_recount_in_a_later_period_forgets_what_no_log_tells() {
+    let day = 86_400_000;
+    let mut slices = Slices { unlogged: 40, ..Slices::begin(Per::Day, day, 300, day) };
+    // The same day, and a day that was: a clock that is behind forgives nothing.
+    slices.recount(Per::Day, day + 9, 10, day + 9);
+    assert_eq!((slices.spent, slices.unlogged), (10, 40));
+    slices.recount(Per::Total, day + 9, 20, day + 9);
+    assert_eq!((slices.since, slices.unlogged), (0, 40));
+    slices.recount(Per::Day, 2 * day, 5, 2 * day);
+    assert_eq!((slices.since, slices.spent, slices.unlogged), (2 * day, 5, 0));
+}
+
+#[test]
+fn a_portion_is_a_few_steps_or_a_part_of_what_is_free() {
+    let portions = [(2_000, 0), (2_000, 30), (2_000, 600), (7, 0), (7, 2)];
+    assert_eq!(portions.map(|(free, need)| portion(free, need)), [100, 120, 2_000, 0, 7]);
+}
