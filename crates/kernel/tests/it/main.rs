@@ -4,6 +4,7 @@
 
 mod codec;
 mod erasing;
+mod importing;
 mod old;
 mod promises;
 mod scenarios;

@@ -1,0 +1,70 @@
+//! What a session may begin with when somebody else wrote it down.
+
+use everstate_kernel::fork::Inheritance;
+use everstate_kernel::ids::{CallId, ItemId, SessionId};
+use everstate_kernel::import::check;
+use everstate_kernel::item::{Body, Item, Outcome, Part, Role, Status};
+use everstate_kernel::state::{Call, CallState};
+use everstate_kernel::tool::Runs;
+
+fn item(turn: u32, idx: u32, body: Body) -> Item {
+    let id = ItemId { turn, idx };
+    Item { id, body, status: Status::Completed, provider_id: None, extra: None }
+}
+
+fn said(turn: u32, idx: u32) -> Item {
+    item(turn, idx, Body::Message { role: Role::User, parts: vec![Part::text("hello")] })
+}
+
+fn asked(idx: u32, n: u32) -> Item {
+    let call = CallId { turn: 1, n };
+    item(1, idx, Body::Call { call, name: "ask".into(), arguments: "{}".into() })
+}
+
+fn answered(idx: u32, n: u32) -> Item {
+    let call = CallId { turn: 1, n };
+    item(1, idx, Body::Result { call, outcome: Outcome::Ok, output: Vec::new() })
+}
+
+fn open(n: u32, state: CallState) -> (CallId, Call) {
+    let (name, arguments) = ("ask".to_owned(), "{}".to_owned());
+    (CallId { turn: 1, n }, Call { name, arguments, runs: Runs::Client, state, step: 1 })
+}
+
+fn judged(turn_no: u32, items: Vec<Item>, open: Vec<(CallId, Call)>) -> String {
+    let inheritance = Inheritance {
+        parent: SessionId(1),
+        at: 9,
+        turn_no,
+        lineage: Vec::new(),
+        items,
+        open,
+        doubts: Vec::new(),
+        warm: None,
+    };
+    check(&inheritance).err().unwrap_or_else(|| "good".to_owned())
+}
+
+#[test]
+fn what_can_be_sent_can_be_begun_with() {
+    let whole = vec![said(1, 0), asked(1, 1), answered(2, 1), said(2, 0)];
+    assert_eq!(judged(2, whole, vec![]), "good");
+    let waits = vec![said(1, 0), asked(1, 1)];
+    assert_eq!(judged(1, waits, vec![open(1, CallState::WithClient)]), "good");
+    assert_eq!(judged(1 << 30, vec![], vec![]), "good");
+}
+
+#[test]
+fn what_no_session_has_is_refused() {
+    let of = |items| judged(2, items, vec![]);
+    assert_eq!(judged((1 << 30) + 1, vec![], vec![]), "it counts 1073741825 turns");
+    assert_eq!(of(vec![said(3, 0)]), "its item 3:0 has a name that cannot be its own");
+    assert_eq!(of(vec![said(1, 0), said(1, 0)]), "its item 1:0 has a name that cannot be its own");
+    let twice = of(vec![said(1, 0), asked(1, 1), answered(2, 1), asked(3, 1), answered(4, 1)]);
+    assert!(twice.contains("stands twice"), "{twice}");
+    let waits = vec![said(1, 0), asked(1, 1)];
+    assert_eq!(
+        judged(2, waits, vec![open(1, CallState::Started)]),
+        "its call 1/c1 is open and is not a client's"
+    );
+}
