@@ -1,10 +1,11 @@
 //! What a session may begin with when somebody else wrote it down.
 
+use everstate_kernel::event::{Append, Event};
 use everstate_kernel::fork::Inheritance;
 use everstate_kernel::ids::{CallId, ItemId, SessionId};
-use everstate_kernel::import::check;
-use everstate_kernel::item::{Body, Item, Outcome, Part, Role, Status};
-use everstate_kernel::state::{Call, CallState};
+use everstate_kernel::import::{check, pack};
+use everstate_kernel::item::{Body, Item, Outcome, Part, Reasoning, Role, Sealed, Status};
+use everstate_kernel::state::{Call, CallState, Session};
 use everstate_kernel::tool::Runs;
 
 fn item(turn: u32, idx: u32, body: Body) -> Item {
@@ -67,4 +68,52 @@ fn what_no_session_has_is_refused() {
         judged(2, waits, vec![open(1, CallState::Started)]),
         "its call 1/c1 is open and is not a client's"
     );
+}
+
+#[test]
+fn what_only_a_provider_reads_stays_behind_and_is_counted() {
+    let thought = |idx: u32, domain: &str| {
+        let sealed = Sealed { domain: domain.into(), content: "x".into() };
+        let body = Body::Reasoning(Reasoning { sealed: Some(sealed), ..Reasoning::default() });
+        Item { provider_id: Some("rs_theirs".into()), ..item(1, idx, body) }
+    };
+    let theirs = |it: Item| Item { provider_id: Some("theirs".into()), ..it };
+    let reply = Body::Message { role: Role::Assistant, parts: vec![Part::text("hi")] };
+    let items = vec![
+        theirs(said(1, 0)),
+        thought(1, "one"),
+        thought(2, "one"),
+        thought(3, "two"),
+        theirs(item(1, 4, reply)),
+    ];
+    let created = Event::Created {
+        id: SessionId(7),
+        project: "p".into(),
+        door: "test".into(),
+        named: false,
+        metadata: None,
+        inheritance: Some(Inheritance {
+            parent: SessionId(1),
+            at: 9,
+            turn_no: 1,
+            lineage: Vec::new(),
+            items,
+            open: Vec::new(),
+            doubts: Vec::new(),
+            warm: None,
+        }),
+    };
+    let luggage =
+        pack(&Session::replay([&Append { seq: 1, at: 1, events: vec![created] }])).unwrap();
+    assert_eq!(
+        luggage.left_behind,
+        [
+            "sealed reasoning of `one`, 2 items: only their text, if they had any, came along",
+            "sealed reasoning of `two`, 1 items: only their text, if they had any, came along",
+            "the names that providers had given to 4 items",
+        ]
+    );
+    // What a client called its own message is the client's.
+    let names = luggage.inheritance.items.iter().map(|it| it.provider_id.as_deref());
+    assert_eq!(names.collect::<Vec<_>>(), [Some("theirs"), None, None, None, None]);
 }
