@@ -2,7 +2,7 @@
 
 use everstate_kernel::event::{Append, Event};
 use everstate_kernel::fork::Inheritance;
-use everstate_kernel::ids::{CallId, ItemId, SessionId};
+use everstate_kernel::ids::{ASIDE, CallId, ItemId, SessionId};
 use everstate_kernel::import::{check, pack};
 use everstate_kernel::item::{Body, Item, Outcome, Part, Reasoning, Role, Sealed, Status};
 use everstate_kernel::state::{Call, CallState, Session};
@@ -85,6 +85,11 @@ fn what_only_a_provider_reads_stays_behind_and_is_counted() {
         thought(2, "one"),
         thought(3, "two"),
         theirs(item(1, 4, reply)),
+        theirs(asked(5, 1)),
+        answered(6, 1),
+        // A client told of this one.
+        theirs(asked(7, ASIDE)),
+        answered(8, ASIDE),
     ];
     let created = Event::Created {
         id: SessionId(7),
@@ -110,10 +115,13 @@ fn what_only_a_provider_reads_stays_behind_and_is_counted() {
         [
             "sealed reasoning of `one`, 2 items: only their text, if they had any, came along",
             "sealed reasoning of `two`, 1 items: only their text, if they had any, came along",
-            "the names that providers had given to 4 items",
+            "the names that providers had given to 5 items",
         ]
     );
     // What a client called its own message is the client's.
     let names = luggage.inheritance.items.iter().map(|it| it.provider_id.as_deref());
-    assert_eq!(names.collect::<Vec<_>>(), [Some("theirs"), None, None, None, None]);
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [Some("theirs"), None, None, None, None, None, None, Some("theirs"), None]
+    );
 }
