@@ -16,7 +16,7 @@ const BIN: &str = "/usr/lib/postgresql/15/bin";
 /// Within this time somebody has seen that something is wrong, if it is.
 const NOTICED: Duration = Duration::from_secs(5);
 /// Who has not come along by then does not come by itself.
-const STUCK: Duration = Duration::from_secs(40);
+const STUCK: Duration = Duration::from_secs(30);
 pub(crate) const DATABASE: &str = "everstate";
 
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Ensemble {
     folder: PathBuf,
     careless: bool,
     etcds: Vec<Child>,
+    /// Where etcd listens to clients.
+    etcd_ports: Vec<u16>,
     pub(crate) members: Vec<Member>,
 }
 
@@ -64,7 +66,7 @@ impl Ensemble {
             etcd.args(["--initial-cluster", &cluster.join(",")]);
             processes::start(&mut etcd, &folder.join(format!("etcd{n}.log")))
         });
-        let etcds = etcds.collect();
+        let (etcds, etcd_ports) = (etcds.collect(), clients.to_vec());
         let hosts: Vec<String> = clients.iter().map(|it| format!("127.0.0.1:{it}")).collect();
         let members = (0..N).map(|n| {
             let (rest, port) = (ports[2 * N + n], ports[3 * N + n]);
@@ -75,7 +77,7 @@ impl Ensemble {
             Member { name, folder: folder.to_owned(), patroni, rest, port }
         });
         let members = members.collect();
-        let ensemble = Ensemble { folder: folder.to_owned(), careless, etcds, members };
+        let ensemble = Ensemble { folder: folder.to_owned(), careless, etcds, etcd_ports, members };
         ensemble.wait_until_well(Duration::from_secs(120)).expect("it comes up");
         ensemble.create_database();
         ensemble
@@ -156,17 +158,33 @@ impl Ensemble {
         Ok(())
     }
 
-    /// One that was killed as the leader now and then stays behind on its old timeline, and Patroni does not see it. It is
-    /// copied from the leader again, as whoever is on duty would.
+    /// What whoever is on duty would do. One that was killed as the leader now and then stays behind on its old timeline,
+    /// and its Patroni does not see it: it is copied from the leader again. And Patroni 3.0 can leave a note behind that
+    /// somebody who leads no more was followed by nobody; the new leader takes it for another's word and never writes who
+    /// follows itself, although PostgreSQL waits for it. The note is taken away.
     fn help(&self) {
         let Some(all) = self.standings() else { return };
         let newest = all.iter().filter_map(|it| it.timeline).max();
-        for (member, standing) in self.members.iter().zip(all) {
+        let mut is_behind = false;
+        for (member, standing) in self.members.iter().zip(&all) {
             if standing.role != "leader" && standing.timeline < newest {
+                is_behind = true;
                 eprintln!("{} stays behind, and is copied again", member.name);
                 let (path, body) = ("/reinitialize", "{\"force\": true}");
                 let ask = Ask { port: member.rest, method: "POST", path, key: None, body };
                 let _ = ask.send().and_then(Answer::text);
+            }
+        }
+        if !is_behind && all.iter().any(|it| it.role == "leader") {
+            eprintln!("nobody is named who follows: the old note of it is taken away");
+            // The key `/service/everstate/sync`.
+            let (path, body) =
+                ("/v3/kv/deleterange", r#"{"key": "L3NlcnZpY2UvZXZlcnN0YXRlL3N5bmM="}"#);
+            for port in &self.etcd_ports {
+                let ask = Ask { port: *port, method: "POST", path, key: None, body };
+                if ask.send().is_ok_and(|it| it.status == 200) {
+                    return;
+                }
             }
         }
     }
