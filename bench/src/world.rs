@@ -152,6 +152,7 @@ pub(crate) fn begin(model: &str, said: String, runner: Runner, resumable: bool) 
             voice: "responses/1".to_owned(),
             echo: None,
             trace: None,
+            remind_every_ms: None,
         },
         when_busy: WhenBusy::Steer,
     }

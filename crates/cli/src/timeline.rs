@@ -216,7 +216,8 @@ impl Timeline {
         };
         let live = &self.session.live;
         let spent = words::money(live.spent);
-        let limit = live.turn.as_ref().and_then(|it| it.terms.limits.cost_max);
+        let turns = live.turn.as_ref().and_then(|it| it.terms.limits.cost_max);
+        let limit = live.spend_max.or(turns);
         let limit = limit.map(|it| format!(" of {}", words::money(it))).unwrap_or_default();
         format!(
             "{}   project {}   spent {spent}{limit}   {}, {}, {}",
@@ -235,6 +236,8 @@ impl Timeline {
             "parked"
         } else if !self.waiting().is_empty() {
             "waiting for a person"
+        } else if live.turn.as_ref().is_some_and(|it| it.paused.is_some()) {
+            "paused"
         } else if live.turn.is_some() {
             "running"
         } else if !live.calls.is_empty() {

@@ -6,6 +6,7 @@
 mod adopt;
 mod attempts;
 mod calls;
+mod configure;
 mod turns;
 
 use crate::event::Event;
@@ -54,6 +55,7 @@ pub(crate) fn decide(
     draft.parked(&input)?;
     match input {
         Input::Create(_) | Input::Import(_) => return Err(Rejection::AlreadyCreated),
+        Input::Configure(told) => draft.configure(told),
         Input::Adopted { epoch } => draft.adopt(epoch)?,
         Input::Expect { turn } => draft.expect(turn)?,
         Input::Begin(begin) => draft.begin(begin)?,
@@ -102,6 +104,7 @@ impl Draft<'_> {
             Input::Adopted { .. } | Input::Unpark => Ok(()),
             Input::Create(_)
             | Input::Import(_)
+            | Input::Configure(_)
             | Input::Expect { .. }
             | Input::Begin(_)
             | Input::Answer { .. }

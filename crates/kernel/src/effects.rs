@@ -2,7 +2,7 @@
 
 use crate::effect::Effect;
 use crate::ids::{AttemptId, Millis};
-use crate::state::{CallState, Live, Turn};
+use crate::state::{CallState, Live};
 
 // Approvals and calls that a client runs are not effects: nobody has to be told to wait.
 pub(crate) fn effects(live: &Live) -> Vec<Effect> {
@@ -33,25 +33,25 @@ impl Live {
         });
         let turn = self.turn.as_ref();
         let retry = turn.and_then(|it| it.retry_at);
-        let hedge = turn.and_then(Turn::hedge_at);
+        let hedge = self.hedge_at();
         let deadline = turn.filter(|_| self.is_working()).map(|it| {
             self.last_at.saturating_add(it.terms.limits.work_ms_max.saturating_sub(it.worked_ms))
         });
         approvals.chain(retry).chain(hedge).chain(deadline).min()
     }
-}
 
-impl Turn {
     /// When a second attempt is to be set beside a first that has said nothing.
     pub(crate) fn hedge_at(&self) -> Option<Millis> {
-        let after = self.terms.limits.hedge_after_ms?;
-        let mut live = self.attempts.iter();
+        let turn = self.turn.as_ref()?;
+        let after = turn.terms.limits.hedge_after_ms?;
+        let mut live = turn.attempts.iter();
         let (Some((&no, only)), None) = (live.next(), live.next()) else { return None };
         let may = only.plan.as_ref().is_some_and(|it| it.others > 0)
             && !only.chosen
             // One that was set beside it and came to nothing was enough: the tries that are left are for its failure.
-            && no == self.attempts_made
-            && self.attempts_made < self.terms.limits.attempts_max;
+            && no == turn.attempts_made
+            && turn.attempts_made < turn.terms.limits.attempts_max
+            && self.session_left() != Some(0);
         may.then(|| only.placed_at.saturating_add(after))
     }
 }

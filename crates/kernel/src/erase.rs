@@ -162,11 +162,16 @@ fn redact_event(event: &mut Event, items: &BTreeSet<ItemId>) -> bool {
             output.clear();
             redact_items(std::slice::from_mut(note), items)
         }
-        Event::Compacted { item } => redact_items(std::slice::from_mut(item), items),
+        Event::Compacted { item } | Event::Reminded { item } => {
+            redact_items(std::slice::from_mut(item), items)
+        }
         Event::Created { inheritance: None, .. }
         | Event::Imported { .. }
+        | Event::Configured(_)
         | Event::Owned { .. }
         | Event::TurnEnded { .. }
+        | Event::Paused { .. }
+        | Event::Resumed { .. }
         | Event::StepStarted { .. }
         | Event::AttemptOpened { .. }
         | Event::Placed { .. }

@@ -6,7 +6,7 @@ use crate::delta::ReplyEnd;
 use crate::fork::Inheritance;
 use crate::ids::{AttemptId, CallId, ItemId, Millis, Seq, SessionId, StepNo, TurnNo};
 use crate::import::Origin;
-use crate::input::{Approval, Failure, TurnTerms};
+use crate::input::{Approval, Configure, Failure, TurnTerms};
 use crate::item::{Item, Outcome, Part};
 use crate::json::Json;
 use crate::money::{Micros, Usage};
@@ -37,6 +37,8 @@ pub enum Event {
     Imported {
         origin: Origin,
     },
+    /// The session was told something about itself; what is not in here stays as it was.
+    Configured(Configure),
     /// A node took the session over. Epochs of a session only grow.
     Owned {
         epoch: u64,
@@ -56,7 +58,20 @@ pub enum Event {
         turn: TurnNo,
         end: End,
     },
+    /// Nothing more is done for the turn until somebody acts. It is not over: it can be steered, and cancelled.
+    Paused {
+        turn: TurnNo,
+        why: Pause,
+    },
+    /// What it was paused for is mended.
+    Resumed {
+        turn: TurnNo,
+    },
 
+    /// The model is told what time it is, in the step that follows.
+    Reminded {
+        item: Item,
+    },
     StepStarted {
         turn: TurnNo,
         step: StepNo,
@@ -213,6 +228,14 @@ pub enum Why {
     CallerLost,
 }
 
+/// What a turn waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pause {
+    /// The session has spent what it may, or what is left does not pay for one more step.
+    Spend,
+}
+
 /// What an attempt cost. It ends the attempt's reservation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
@@ -226,10 +249,14 @@ impl Event {
         match self {
             Event::Created { .. } => "created",
             Event::Imported { .. } => "imported",
+            Event::Configured(_) => "configured",
             Event::Owned { .. } => "owned",
             Event::TurnStarted { .. } => "turn_started",
             Event::Steered { .. } => "steered",
             Event::TurnEnded { .. } => "turn_ended",
+            Event::Paused { .. } => "paused",
+            Event::Resumed { .. } => "resumed",
+            Event::Reminded { .. } => "reminded",
             Event::StepStarted { .. } => "step_started",
             Event::AttemptOpened { .. } => "attempt_opened",
             Event::Placed { .. } => "placed",

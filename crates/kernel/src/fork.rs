@@ -1,6 +1,6 @@
 //! Forking: a new session that begins with what another had said.
 //!
-//! A fork starts no inherited work and inherits no approval. Calls that we run and that were open at the cut are
+//! A fork starts no inherited work and inherits no approval. It inherits the settings, with nothing spent; no pause. Calls that we run and that were open at the cut are
 //! closed: `unknown` if they had started, else `cancelled`. Calls a client runs stay open for the fork's first input.
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{CallId, ItemId, Seq, SessionId, TurnNo};
 use crate::input::Visible;
 use crate::item::{Body, Item, Outcome, Part, Status};
+use crate::json::Json;
+use crate::money::Micros;
 use crate::plan::Warm;
 use crate::state::{About, Call, CallState, Doubt, Entry, Session};
 
@@ -26,6 +28,12 @@ pub struct Inheritance {
     /// Calls that we had started and whose outcome the fork does not know.
     pub doubts: Vec<(CallId, Doubt)>,
     pub warm: Option<Warm>,
+    /// The door's own document about the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Json>,
+    /// What each of both may spend. The fork begins with nothing spent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spend_max: Option<Micros>,
 }
 
 /// Who minted the names of items and calls: `session` those of turns up to `through` (and after the entry before).
@@ -116,6 +124,8 @@ pub(crate) fn copy(session: &Session, how: How) -> Option<Inheritance> {
         open,
         doubts,
         warm: live.warm.clone(),
+        settings: about.settings.clone(),
+        spend_max: live.spend_max,
     })
 }
 

@@ -87,7 +87,7 @@ pub fn pack(session: &Session) -> Option<Luggage> {
 /// Can a session begin with this? What was written by ourselves always can; what somebody else wrote is looked at.
 /// The error says what cannot be, in words.
 pub fn check(inheritance: &Inheritance) -> Result<(), String> {
-    let Inheritance { turn_no, items, open, .. } = inheritance;
+    let Inheritance { turn_no, items, open, settings, .. } = inheritance;
     if *turn_no > TURNS_MAX {
         return Err(format!("it counts {turn_no} turns"));
     }
@@ -100,6 +100,9 @@ pub fn check(inheritance: &Inheritance) -> Result<(), String> {
     }
     if let Some((id, _)) = open.iter().find(|(_, it)| it.state != CallState::WithClient) {
         return Err(format!("its call {id} is open and is not a client's"));
+    }
+    if settings.as_ref().is_some_and(|it| !it.value().is_object()) {
+        return Err("its settings are no JSON object".to_owned());
     }
     // With its open calls answered, what it would send has to be what may be sent.
     let answers = open.iter().map(|(call, _)| {

@@ -11,14 +11,18 @@ use crate::ids::{AttemptId, CallId, ItemId, Millis, SessionId, TurnNo};
 use crate::import::Import;
 use crate::item::{Body, Outcome, Output, Part};
 use crate::json::Json;
+use crate::money::Micros;
 use crate::plan::{NoOffer, Plan};
 use crate::policy::Constraints;
+use crate::tool::Tool;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
     /// The first input of every session.
     Create(Create),
+    /// What the session is to know about itself from here on; at any time, also while a turn runs.
+    Configure(Configure),
     /// The first input of a session that was carried here from another installation.
     Import(Box<Import>),
     /// A new owner has loaded the session; whoever ran its effects before is gone.
@@ -104,6 +108,45 @@ pub struct Create {
     pub epoch: u64,
 }
 
+/// What changes of a session; what is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Configure {
+    /// The door's own document about the session: a JSON object the kernel does not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Json>,
+    /// A JSON object of the client's; it takes the place of the whole that was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Json>,
+    /// The tools of the running turn, from its next model call on: an answer under way is still read with those it was
+    /// asked with. Without a turn it changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Vec<Tool>>,
+    /// What the session may spend in all its turns, in millionths of a US dollar; `Some(None)` is no limit. A detached
+    /// turn that may spend no more pauses, and goes on when this is raised; an attached one ends `incomplete`.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "given")]
+    pub spend_max: Option<Option<Micros>>,
+}
+
+/// `null` is a value that was given, and not the same as nothing.
+mod given {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::money::Micros;
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Option<Micros>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.flatten().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Option<Micros>>, D::Error> {
+        Option::deserialize(from).map(Some)
+    }
+}
+
 /// One input from a client, and how it wants the turn to run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Begin {
@@ -145,6 +188,9 @@ pub struct TurnTerms {
     /// the turn to a tracing system. It is sent to no provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// Before a step, the model is told what time it is if it was not told for so many milliseconds; absent is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remind_every_ms: Option<Millis>,
 }
 
 /// Who waits while a client runs its tools.

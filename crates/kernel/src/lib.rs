@@ -18,6 +18,7 @@ pub mod policy;
 pub mod plan;
 pub mod money;
 pub mod slice;
+pub mod calendar;
 
 // The machine.
 pub mod input;

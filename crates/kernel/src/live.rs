@@ -1,5 +1,7 @@
 //! Folding facts into the part of a session that decisions look at. Total: nothing here may refuse a fact.
 
+use std::sync::Arc;
+
 use crate::event::{Cost, Event};
 use crate::ids::{ASIDE, AttemptId, ItemId, Millis};
 use crate::item::{Body, Item, Outcome};
@@ -20,10 +22,19 @@ impl Live {
                 self.calls = it.open.iter().cloned().collect();
                 self.doubts = it.doubts.iter().cloned().collect();
                 self.warm = it.warm.clone();
+                self.spend_max = it.spend_max;
                 // The fork's own items are among these; a gap in the numbers does no harm.
                 self.next_idx = it.items.len() as u32;
             }
             Event::Created { inheritance: None, .. } | Event::Imported { .. } => (),
+            Event::Configured(told) => {
+                if let Some(max) = told.spend_max {
+                    self.spend_max = max;
+                }
+                if let Some(tools) = &told.tools {
+                    self.in_turn(|it| it.tools_next = Some(tools.clone()));
+                }
+            }
             Event::Owned { epoch } => self.epoch = *epoch,
 
             Event::TurnStarted { turn, terms, items } => {
@@ -35,6 +46,9 @@ impl Live {
                     no: *turn,
                     terms: terms.clone(),
                     step: 0,
+                    asking: false,
+                    paused: None,
+                    tools_next: None,
                     attempts: Default::default(),
                     attempts_made: 0,
                     failed: Vec::new(),
@@ -59,8 +73,19 @@ impl Live {
                 self.next_call = 0;
             }
 
+            Event::Paused { why, .. } => self.in_turn(|it| {
+                it.paused = Some(*why);
+                it.retry_at = None;
+            }),
+            Event::Resumed { .. } => self.in_turn(|it| it.paused = None),
+
+            Event::Reminded { item } => {
+                self.reminded_at = Some(at);
+                self.count_items(std::slice::from_ref(item));
+            }
             Event::StepStarted { step, .. } => self.in_turn(|it| {
                 it.step = *step;
+                it.asking = true;
                 it.attempts.clear();
                 it.attempts_made = 0;
                 it.failed.clear();
@@ -70,6 +95,11 @@ impl Live {
             Event::AttemptOpened { attempt, why } => self.in_turn(|it| {
                 it.retry_at = None;
                 it.attempts_made += 1;
+                if it.attempts.is_empty()
+                    && let Some(tools) = it.tools_next.take()
+                {
+                    Arc::make_mut(&mut it.terms.agent).tools = tools;
+                }
                 it.restarts += u32::from(*why == crate::event::Try::Restart);
                 let opened = Attempt { why: *why, plan: None, placed_at: at, chosen: false };
                 it.attempts.insert(attempt.attempt, opened);
@@ -95,6 +125,7 @@ impl Live {
                 if let Some(Attempt { plan: Some(plan), .. }) = self.close_attempt(*attempt, cost) {
                     self.warm = Some(Warm { offer: plan.offer, at, tokens: end.usage.tokens() });
                 }
+                self.in_turn(|it| it.asking = false);
                 self.count_items(items);
                 self.open_calls(items, attempt.step);
             }
@@ -137,7 +168,11 @@ impl Live {
                 self.in_turn(|it| it.pending = true);
             }
 
-            Event::Compacted { item } => self.count_items(std::slice::from_ref(item)),
+            Event::Compacted { item } => {
+                // What told the time may be among what is summed up.
+                self.reminded_at = None;
+                self.count_items(std::slice::from_ref(item));
+            }
             Event::ItemErased { .. } => (),
             Event::Parked { reason } => self.parked = Some(reason.clone()),
             Event::Unparked => self.parked = None,

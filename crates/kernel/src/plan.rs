@@ -22,7 +22,7 @@ pub struct Ask {
     pub warm: Option<Warm>,
     /// Offers that failed in this step, and those a living sibling attempt uses.
     pub avoid: BTreeMap<OfferId, Avoid>,
-    /// What the session may still spend; absent is no limit.
+    /// What the turn and the session may still spend, the less of both; absent is no limit.
     pub budget: Option<Micros>,
     /// In the middle of a tool loop only a forced move is made.
     pub in_tool_loop: bool,

@@ -63,7 +63,6 @@ impl Session {
             .values()
             .filter_map(|it| it.plan.as_ref())
             .map(|it| (it.offer.clone(), Avoid::InUse));
-        let limits = &turn.terms.limits;
         Some(Ask {
             attempt,
             model: agent.model.clone(),
@@ -77,9 +76,7 @@ impl Session {
             },
             warm: self.live.warm.clone(),
             avoid: failed.chain(in_use).collect(),
-            budget: limits
-                .cost_max
-                .map(|it| it.saturating_sub(turn.cost).saturating_sub(self.live.reserved_total())),
+            budget: self.live.turn_left().into_iter().chain(self.live.session_left()).min(),
             in_tool_loop: turn.step > 1,
         })
     }

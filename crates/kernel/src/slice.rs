@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::{DAY_MS, Month};
 use crate::ids::Millis;
 use crate::item::is_default;
 
@@ -184,8 +185,6 @@ impl Slices {
     }
 }
 
-const DAY_MS: Millis = 86_400_000;
-
 impl Per {
     /// When the period of this time began.
     pub fn since(self, now: Millis) -> Millis {
@@ -206,22 +205,8 @@ impl Per {
     }
 }
 
-/// Where the month of this time begins and ends, counted year by year from 1970.
+/// Where the month of this time begins and ends.
 fn month(now: Millis) -> (Millis, Millis) {
-    // 400 years are always as long: whole ones are skipped, so that counting has an end.
-    const DAYS_400: u64 = 146_097;
-    let days = now / DAY_MS;
-    let (mut year, mut first) = (1970 + days / DAYS_400 * 400, days / DAYS_400 * DAYS_400);
-    loop {
-        let leap =
-            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-        let february = if leap { 29 } else { 28 };
-        for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-            if days < first + length {
-                return (first * DAY_MS, (first + length).saturating_mul(DAY_MS));
-            }
-            first += length;
-        }
-        year += 1;
-    }
+    let month = Month::of(now / DAY_MS);
+    (month.first * DAY_MS, (month.first + month.length).saturating_mul(DAY_MS))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::Effect;
-use crate::event::{Append, End, Event, Try};
+use crate::event::{Append, End, Event, Pause, Try};
 use crate::fork::Lineage;
 use crate::ids::{AttemptId, AttemptNo, CallId, ItemId, Millis, Seq, SessionId, StepNo, TurnNo};
 use crate::import::Origin;
@@ -15,7 +15,7 @@ use crate::item::{Item, Outcome};
 use crate::json::Json;
 use crate::money::{Micros, Usage};
 use crate::plan::{Plan, Warm};
-use crate::tool::Runs;
+use crate::tool::{Runs, Tool};
 
 /// A session. `transcript` grows with the conversation and is only read to build requests; `live` is all that
 /// decisions look at, and stays small.
@@ -28,7 +28,7 @@ pub struct Session {
     pub live: Live,
 }
 
-/// What was settled when the session was made.
+/// What was settled when the session was made, and what it was told about itself since.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct About {
     pub id: SessionId,
@@ -36,6 +36,9 @@ pub struct About {
     pub door: String,
     pub named: bool,
     pub metadata: Option<Json>,
+    /// The door's own document about the session: a JSON object the kernel does not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Json>,
     pub created_at: Millis,
     /// Which sessions minted the names of what was inherited.
     pub lineage: Vec<Lineage>,
@@ -96,10 +99,16 @@ pub struct Live {
     #[serde(default, with = "crate::json::pairs")]
     pub learned: BTreeMap<CallId, ItemId>,
     pub spent: Micros,
+    /// What the session may spend in all its turns; absent is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spend_max: Option<Micros>,
     /// Money held for attempts under way.
     #[serde(with = "crate::json::pairs")]
     pub reserved: BTreeMap<AttemptId, Micros>,
     pub warm: Option<Warm>,
+    /// When the model was last told the time; absent if what it is told does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reminded_at: Option<Millis>,
     pub parked: Option<String>,
 }
 
@@ -109,6 +118,15 @@ pub struct Turn {
     pub terms: TurnTerms,
     /// 0 until the first step begins: calls inherited from the turn before may come first.
     pub step: StepNo,
+    /// The step has begun, and no answer was accepted yet.
+    #[serde(default)]
+    pub asking: bool,
+    /// Nothing is wanted until somebody acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
+    /// These take the place of the agent's tools when no answer is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools_next: Option<Vec<Tool>>,
     /// The tries of the current step that are under way.
     pub attempts: BTreeMap<AttemptNo, Attempt>,
     /// How many tries the current step has had.
@@ -224,9 +242,14 @@ impl Session {
                     named: *named,
                     metadata: metadata.clone(),
                     created_at: append.at,
+                    settings: inheritance.as_ref().and_then(|it| it.settings.clone()),
                     lineage: inheritance.as_ref().map(|it| it.lineage.clone()).unwrap_or_default(),
                     origin: None,
                 });
+            }
+            if let (Event::Configured(told), Some(about)) = (event, &mut self.about) {
+                about.settings = told.settings.clone().or(about.settings.take());
+                about.metadata = told.metadata.clone().or(about.metadata.take());
             }
             if let (Event::Imported { origin }, Some(about)) = (event, &mut self.about) {
                 about.origin = Some(origin.clone());
@@ -265,5 +288,18 @@ impl Live {
 
     pub fn reserved_total(&self) -> Micros {
         self.reserved.values().sum()
+    }
+
+    /// What the session may still spend; `None` is without limit.
+    pub fn session_left(&self) -> Option<Micros> {
+        let max = self.spend_max?;
+        Some(max.saturating_sub(self.spent).saturating_sub(self.reserved_total()))
+    }
+
+    /// What the running turn may still spend by its own terms; `None` is without limit.
+    pub fn turn_left(&self) -> Option<Micros> {
+        let turn = self.turn.as_ref()?;
+        let max = turn.terms.limits.cost_max?;
+        Some(max.saturating_sub(turn.cost).saturating_sub(self.reserved_total()))
     }
 }

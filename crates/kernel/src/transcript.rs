@@ -21,6 +21,7 @@ impl Transcript {
             }
             Event::Steered { items, .. } => self.wait_all(items),
             Event::OutcomeLearned { note, .. } => self.wait_all(std::slice::from_ref(note)),
+            Event::Reminded { item } => self.wait_all(std::slice::from_ref(item)),
             Event::StepStarted { .. } => self.say_waiting(),
             Event::Replied { items, .. } | Event::Sealed { items, .. } => self.push_all(items),
             Event::ToolFinished { call, item, outcome, output } => self.push(Item {
@@ -46,7 +47,10 @@ impl Transcript {
             Event::ItemErased { items } => self.erase(&items.iter().copied().collect()),
             Event::Created { inheritance: None, .. }
             | Event::Imported { .. }
+            | Event::Configured(_)
             | Event::Owned { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
             | Event::AttemptOpened { .. }
             | Event::Placed { .. }
             | Event::NotPlaced { .. }

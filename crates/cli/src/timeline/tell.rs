@@ -1,6 +1,6 @@
 //! Each fact in words.
 
-use everstate_kernel::event::{Append, End, Event, Why};
+use everstate_kernel::event::{Append, End, Event, Pause, Why};
 use everstate_kernel::ids::{AttemptId, CallId, Millis, TurnNo};
 use everstate_kernel::item::{Body, Item, Outcome, Part, Role};
 use everstate_kernel::plan::Plan;
@@ -44,6 +44,9 @@ impl Timeline {
                 let left = origin.left_behind.iter();
                 lines.extend(left.map(|it| Line::row("left", words::short(it, 200))));
             }
+            Event::Configured(told) => {
+                lines.push(Line::row("configured", words::configured(told)));
+            }
             Event::Owned { epoch } => self.tell_owned(*epoch, at, before, lines),
             Event::TurnStarted { turn, terms, items } => {
                 self.tally = Tally::default();
@@ -55,6 +58,16 @@ impl Timeline {
             }
             Event::Steered { turn, items } => self.tell_input(*turn, items, lines),
             Event::TurnEnded { turn, end } => self.tell_end(*turn, end, lines),
+            Event::Paused { why: Pause::Spend, .. } => {
+                let text = "what is left of the session's limit does not pay for one more step";
+                lines.push(Line::row("PAUSED", text).tone(Tone::Bad));
+            }
+            Event::Resumed { .. } => lines.push(Line::row("resumed", "it goes on")),
+            Event::Reminded { item } => {
+                if let Body::Note { text } = &item.body {
+                    lines.push(Line::row("told", text.as_str()));
+                }
+            }
             Event::StepStarted { .. } => {
                 self.tally.steps += 1;
                 self.failures.clear();

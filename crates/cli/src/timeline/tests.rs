@@ -185,6 +185,7 @@ fn terms() -> TurnTerms {
         voice: "responses/1".into(),
         echo: None,
         trace: None,
+        remind_every_ms: None,
     }
 }
 

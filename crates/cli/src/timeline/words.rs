@@ -2,7 +2,7 @@
 
 use everstate_kernel::event::{Cut, End, Why};
 use everstate_kernel::ids::Millis;
-use everstate_kernel::input::{Failure, FailureClass};
+use everstate_kernel::input::{Configure, Failure, FailureClass};
 use everstate_kernel::item::Part;
 use everstate_kernel::money::Micros;
 use everstate_kernel::plan;
@@ -30,6 +30,22 @@ pub(crate) fn money(micros: Micros) -> String {
     // Rounded up, as costs are.
     let rounded = micros.div_ceil(100);
     format!("${}.{:04}", rounded / 10_000, rounded % 10_000)
+}
+
+/// What changed of a session, without what is in it: settings and metadata are the client's.
+pub(crate) fn configured(told: &Configure) -> String {
+    let spend = told.spend_max.map(|it| match it {
+        Some(max) => format!("it may spend {}", money(max)),
+        None => "it may spend without limit".to_owned(),
+    });
+    let tools = told.tools.as_ref().map(|it| count(it.len() as u64, "tool"));
+    let said = [
+        told.settings.as_ref().map(|_| "settings".to_owned()),
+        told.metadata.as_ref().map(|_| "metadata".to_owned()),
+        tools,
+        spend,
+    ];
+    said.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// `3,104`.

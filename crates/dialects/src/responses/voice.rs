@@ -176,7 +176,7 @@ impl Voice {
                 }
             }
             Event::Steered { items, .. } => items.iter().for_each(|it| self.know(it)),
-            Event::Compacted { item } => self.know(item),
+            Event::Compacted { item } | Event::Reminded { item } => self.know(item),
             Event::TurnEnded { turn, end } => {
                 if *turn == self.turn && self.is_running() {
                     self.finish(names, end, at, out);
@@ -231,7 +231,10 @@ impl Voice {
                 }
             }
             Event::Imported { .. }
+            | Event::Configured(_)
             | Event::Owned { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
             | Event::StepStarted { .. }
             | Event::AttemptOpened { .. }
             | Event::NotPlaced { .. }

@@ -240,6 +240,7 @@ pub(crate) fn begin(request: &CreateRequest) -> Begin {
         voice: REVISION.to_owned(),
         echo: Some(request.echo.clone()),
         trace: None,
+        remind_every_ms: None,
     };
     Begin { items, answers, approvals, terms, when_busy: WhenBusy::Refuse }
 }

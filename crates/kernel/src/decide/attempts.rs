@@ -16,6 +16,9 @@ const PAUSE_MS_MAX: Millis = 60_000;
 impl Draft<'_> {
     pub(super) fn open_attempt(&mut self, why: Try) {
         let Some(turn) = &self.live.turn else { return };
+        if self.live.session_left() == Some(0) {
+            return self.lack_money();
+        }
         let attempt = AttemptId { turn: turn.no, step: turn.step, attempt: turn.attempts_made + 1 };
         self.push(Event::AttemptOpened { attempt, why });
     }
@@ -31,6 +34,10 @@ impl Draft<'_> {
             // Nothing was sent: a dearer plan than the budget allows is not followed.
             return self.end_turn(End::Incomplete(Cut::Cost));
         }
+        if self.live.session_left().is_some_and(|left| plan.reserved > left) {
+            self.drop_attempt(attempt);
+            return self.lack_money();
+        }
         self.push(Event::Placed { attempt, plan });
     }
 
@@ -39,6 +46,7 @@ impl Draft<'_> {
             return;
         }
         let (again_at, end) = (no_offer.again_at, self.unplaceable(&no_offer));
+        let lacks_money = self.lacks_money(&no_offer);
         self.push(Event::NotPlaced { attempt, no_offer });
         let Some(turn) = &self.live.turn else { return };
         if !turn.attempts.is_empty() {
@@ -46,6 +54,7 @@ impl Draft<'_> {
         }
         match again_at {
             Some(at) if turn.attempts_made < turn.terms.limits.attempts_max => self.retry_at(at),
+            Some(_) | None if lacks_money => self.lack_money(),
             Some(_) | None => self.end_turn(end),
         }
     }

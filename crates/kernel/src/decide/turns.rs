@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Draft, item};
+use crate::calendar;
 use crate::event::{Cut, End, Event, Try, Why};
 use crate::ids::{AttemptId, CallId, ItemId, TurnNo};
 use crate::input::{Begin, Caller, Calls, NewItem, WhenBusy};
@@ -152,7 +153,7 @@ impl Draft<'_> {
     /// on, and otherwise it waits.
     pub(super) fn go_on(&mut self) {
         let Some(turn) = &self.live.turn else { return };
-        if !turn.attempts.is_empty() || turn.retry_at.is_some() {
+        if !turn.attempts.is_empty() || turn.retry_at.is_some() || turn.paused.is_some() {
             return;
         }
         let calls = turn.terms.calls;
@@ -182,8 +183,23 @@ impl Draft<'_> {
             return self.end_turn(End::Incomplete(*cut));
         }
         let (turn, step) = (turn.no, turn.step + 1);
+        // Whatever is said while it is paused shall be heard in this step: it has not begun.
+        if self.live.session_left() == Some(0) {
+            return self.lack_money();
+        }
+        self.remind();
         self.push(Event::StepStarted { turn, step });
         self.open_attempt(Try::First);
+    }
+
+    fn remind(&mut self) {
+        let every = self.live.turn.as_ref().and_then(|it| it.terms.remind_every_ms);
+        let Some(every) = every else { return };
+        let told = self.live.reminded_at;
+        if told.is_none_or(|it| self.now.saturating_sub(it) >= every) {
+            let item = item(self.next_aside(), Body::Note { text: calendar::told(self.now) });
+            self.push(Event::Reminded { item });
+        }
     }
 
     /// Ends the turn. Unless it is complete, every open call is closed first: providers refuse a transcript with an
@@ -268,7 +284,7 @@ impl Draft<'_> {
         }
         if turn.retry_at.is_some_and(|it| it <= now) {
             self.open_attempt(Try::Retry);
-        } else if turn.hedge_at().is_some_and(|it| it <= now) {
+        } else if self.live.hedge_at().is_some_and(|it| it <= now) {
             self.open_attempt(Try::Hedge);
         }
         if !expired.is_empty() {

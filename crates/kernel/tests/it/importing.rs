@@ -42,6 +42,8 @@ fn judged(turn_no: u32, items: Vec<Item>, open: Vec<(CallId, Call)>) -> String {
         open,
         doubts: Vec::new(),
         warm: None,
+        settings: None,
+        spend_max: None,
     };
     check(&inheritance).err().unwrap_or_else(|| "good".to_owned())
 }
@@ -106,6 +108,8 @@ fn what_only_a_provider_reads_stays_behind_and_is_counted() {
             open: Vec::new(),
             doubts: Vec::new(),
             warm: None,
+            settings: None,
+            spend_max: None,
         }),
     };
     let luggage =

@@ -15,6 +15,8 @@ use everstate_kernel::tool::Runs;
 
 use crate::world::World;
 
+mod configured;
+
 type Check = fn(&World) -> Result<(), String>;
 
 pub(crate) const PROMISES: &[(&str, Check)] = &[
@@ -46,6 +48,13 @@ pub(crate) const PROMISES: &[(&str, Check)] = &[
     ("an acknowledged input is on the log, once", acknowledged_once),
     ("nothing cut short is run", cut_is_not_run),
     ("a parked session wants nothing", parked_wants_nothing),
+    ("nothing is tried that the session's limit does not pay for", configured::session_limit_holds),
+    ("a paused turn wants nothing, and nothing is done for it", configured::paused_rests),
+    ("raising the limit goes on, and nothing else does", configured::raising_resumes),
+    ("a paused turn can be cancelled and steered", configured::paused_listens),
+    ("what was configured is known", configured::configured_is_known),
+    ("an answer is asked for and read with the tools of its time", configured::tools_of_their_time),
+    ("the model is told the time when it is due, and not before", configured::time_is_told),
 ];
 
 pub(crate) fn check(world: &World) {
@@ -110,7 +119,8 @@ fn legal_or_waiting(world: &World) -> Result<(), String> {
     let idle_or_asked = !asked.is_empty() || session.live.turn.is_none();
     let waits = session.live.turn.as_ref().is_some_and(|it| it.retry_at.is_some())
         || !session.live.calls.is_empty()
-        || session.live.parked.is_some();
+        || session.live.parked.is_some()
+        || session.live.turn.as_ref().is_some_and(|it| it.paused.is_some());
     ensure(idle_or_asked || waits, || "a turn that neither asks nor waits".into())?;
     match illegal(&sent) {
         None => Ok(()),
@@ -238,13 +248,22 @@ fn idle_wants_nothing(world: &World) -> Result<(), String> {
 fn limits_hold(world: &World) -> Result<(), String> {
     let mut attempts: BTreeMap<(u32, u32), u32> = BTreeMap::new();
     let mut restarts: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut now_at = (0, 0);
     for (_, event) in events(world) {
         match event {
             Event::AttemptOpened { attempt, why } => {
                 *attempts.entry((attempt.turn, attempt.step)).or_default() += 1;
                 *restarts.entry(attempt.turn).or_default() += u32::from(*why == Try::Restart);
             }
-            Event::StepStarted { step, .. } => ensure(*step <= 8, || format!("step {step}"))?,
+            Event::StepStarted { turn, step } => {
+                now_at = (*turn, *step);
+                ensure(*step <= 8, || format!("step {step}"))?;
+            }
+            // Somebody paid for one more.
+            Event::Resumed { .. } => {
+                let made = attempts.entry(now_at).or_default();
+                *made = made.saturating_sub(1);
+            }
             _ => (),
         }
     }
@@ -267,9 +286,9 @@ fn names_are_unique(world: &World) -> Result<(), String> {
             | Event::Steered { items, .. }
             | Event::Replied { items, .. }
             | Event::Sealed { items, .. } => (items, None),
-            Event::Compacted { item } | Event::OutcomeLearned { note: item, .. } => {
-                (std::slice::from_ref(item), None)
-            }
+            Event::Compacted { item }
+            | Event::Reminded { item }
+            | Event::OutcomeLearned { note: item, .. } => (std::slice::from_ref(item), None),
             Event::ToolFinished { item, .. } => (&[], Some(*item)),
             _ => (&[], None),
         };

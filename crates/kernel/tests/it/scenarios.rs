@@ -1,6 +1,7 @@
 //! Stories of a session, told in lines, and the log they leave.
 
 mod asking;
+mod configuring;
 mod edges;
 mod play;
 

@@ -74,6 +74,10 @@ struct Seen {
     expired: u64,
     parked: u64,
     sealed: u64,
+    configured: u64,
+    paused: u64,
+    resumed: u64,
+    reminded: u64,
 }
 
 impl Seen {
@@ -93,6 +97,10 @@ impl Seen {
                 Event::ApprovalExpired { .. } => self.expired += 1,
                 Event::Parked { .. } => self.parked += 1,
                 Event::Sealed { .. } => self.sealed += 1,
+                Event::Configured(_) => self.configured += 1,
+                Event::Paused { .. } => self.paused += 1,
+                Event::Resumed { .. } => self.resumed += 1,
+                Event::Reminded { .. } => self.reminded += 1,
                 _ => (),
             }
         }
@@ -112,6 +120,10 @@ impl Seen {
             self.expired,
             self.parked,
             self.sealed,
+            self.configured,
+            self.paused,
+            self.resumed,
+            self.reminded,
         ];
         assert!(
             one_seed || counts.iter().all(|it| *it > 0),

@@ -31,10 +31,16 @@ fn line((append, event): (&Append, &Event)) -> String {
                 .collect();
             format!("imported, with the names of {}{}", names.join(", "), left.concat())
         }
+        Event::Configured(told) => {
+            format!("configured: {}", serde_json::to_string(told).unwrap())
+        }
         Event::Owned { epoch } => format!("owned, epoch {epoch}"),
         Event::TurnStarted { turn, items, .. } => format!("turn {turn}: {}", said(items)),
         Event::Steered { items, .. } => format!("steered: {}", said(items)),
         Event::TurnEnded { turn, end } => format!("turn {turn} {}", ended(end)),
+        Event::Paused { turn, why } => format!("turn {turn} paused: {}", word(why)),
+        Event::Resumed { turn } => format!("turn {turn} resumed"),
+        Event::Reminded { item } => format!("reminded: {}", said(std::slice::from_ref(item))),
         Event::StepStarted { step, .. } => format!("step {step}"),
         Event::AttemptOpened { attempt, why } => format!("attempt {attempt} {}", word(why)),
         Event::Placed { attempt, plan } => format!("{attempt} placed: {}", plan.offer),

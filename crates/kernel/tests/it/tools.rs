@@ -48,6 +48,7 @@ pub(crate) fn terms() -> TurnTerms {
         voice: "test/1".into(),
         echo: None,
         trace: None,
+        remind_every_ms: None,
     }
 }
 

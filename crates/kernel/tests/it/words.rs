@@ -400,6 +400,7 @@ fn inherited_names_belong_to_who_minted_them() {
         door: "test".into(),
         named: false,
         metadata: None,
+        settings: None,
         created_at: 1,
         origin: None,
         lineage: vec![

@@ -13,7 +13,7 @@ use everstate_kernel::input::*;
 use everstate_kernel::item::*;
 use everstate_kernel::json::Json;
 use everstate_kernel::money::Usage;
-use everstate_kernel::plan::NoOffer;
+use everstate_kernel::plan::{NoOffer, OfferSet, Reason};
 use everstate_kernel::request::Request;
 use everstate_kernel::state::{CallState, Session};
 use std::collections::{BTreeMap, BTreeSet};
@@ -258,6 +258,17 @@ impl World {
     /// The outside world does its part and answers.
     fn perform(&mut self, effect: Effect) -> Option<Input> {
         match effect {
+            // A plan that was made before the money was spent may still come.
+            Effect::Place(attempt) if self.is_short(attempt) && self.rng.percent(80) => {
+                let no_offer = NoOffer {
+                    against: [(Reason::Budget, OfferSet::default())].into(),
+                    offers_revision: 1,
+                    again_at: None,
+                    unknown_model: false,
+                    project_budget: None,
+                };
+                Some(Input::NotPlaced { attempt, no_offer })
+            }
             Effect::Place(attempt) if self.rng.percent(8) => {
                 let again_at = if self.rng.percent(50) { Some(self.now + 50) } else { None };
                 let no_offer = NoOffer {
@@ -293,6 +304,11 @@ impl World {
                 Some(Input::Tick)
             }
         }
+    }
+
+    fn is_short(&self, attempt: AttemptId) -> bool {
+        let ask = self.owner.session.ask(attempt);
+        ask.and_then(|it| it.budget).is_some_and(|it| it < tools::plan("a", 0).reserved)
     }
 
     fn answer_prompt(&mut self, attempt: AttemptId) -> Option<Input> {
@@ -390,6 +406,7 @@ impl World {
                 _ = self.feed(Input::Unpark, None)
             }
             42 => self.fork(),
+            69..=71 => self.configure(),
             43..=68 if !self.mail.is_empty() => {
                 let at = self.rng.below(self.mail.len() as u64) as usize;
                 let again = self.faults && self.rng.percent(10);
@@ -432,6 +449,9 @@ impl World {
         if roll & 192 == 192 {
             terms.limits.cost_max = Some(60);
         }
+        if self.n_said.is_multiple_of(3) {
+            terms.remind_every_ms = Some(400);
+        }
         let when_busy = [WhenBusy::Refuse, WhenBusy::Steer, WhenBusy::Supersede];
         let when_busy = self.rng.pick(&when_busy).unwrap();
         self.n_said += 1;
@@ -465,6 +485,31 @@ impl World {
         if self.rng.percent(10) {
             self.feed(begin, Some(key)); // The client repeats itself.
         }
+    }
+
+    /// Somebody changes what the session knows of itself, and now and then how much it may spend.
+    fn configure(&mut self) {
+        let live = &self.owner.session.live;
+        let spent = live.spent;
+        let paused = live.turn.as_ref().is_some_and(|it| it.paused.is_some());
+        let spend_max = match self.rng.below(8) {
+            _ if !self.faults => Some(None),
+            0..=2 if paused => Some(Some(spent + self.rng.below(60))),
+            3 if paused => Some(None),
+            0 => Some(Some(spent.saturating_sub(5) + self.rng.below(60))),
+            _ => None,
+        };
+        let tools = self.rng.percent(30).then(|| {
+            let mut tools = tools::all();
+            tools.remove(self.rng.below(5) as usize);
+            tools
+        });
+        let n = self.log.len();
+        let mut json = |key: &str| {
+            self.rng.percent(30).then(|| Json::parse(format!(r#"{{"{key}":{n}}}"#)).unwrap())
+        };
+        let (settings, metadata) = (json("set"), json("meta"));
+        self.feed(Input::Configure(Configure { settings, metadata, tools, spend_max }), None);
     }
 
     fn person(&mut self) {
@@ -547,7 +592,15 @@ impl World {
         });
         let events = child.decide(create, &[], self.now).unwrap();
         child.apply(&Append { seq: 1, at: self.now, events });
-        self.outside.forks = vec![child, carried(&self.owner.session, self.now).0];
+        let forks = vec![child, carried(&self.owner.session, self.now).0];
+        let known = |it: &Session| {
+            (it.about.as_ref().unwrap().settings.clone(), it.live.spend_max, it.live.spent)
+        };
+        let (settings, spend_max, _) = known(&self.owner.session);
+        for fork in &forks {
+            assert_eq!(known(fork), (settings.clone(), spend_max, 0), "it inherits what was set");
+        }
+        self.outside.forks = forks;
     }
 }
 

@@ -413,6 +413,7 @@ pub(crate) fn terms() -> TurnTerms {
         voice: "test/1".to_owned(),
         echo: Some(Json::of(&json!({}))),
         trace: None,
+        remind_every_ms: None,
     }
 }
 

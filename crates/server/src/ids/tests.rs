@@ -49,6 +49,7 @@ fn what_a_fork_inherited_keeps_its_names() {
         door: "responses".into(),
         named: false,
         metadata: None,
+        settings: None,
         created_at: 0,
         lineage,
         origin: None,

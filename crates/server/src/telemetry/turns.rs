@@ -174,8 +174,12 @@ impl Turn {
             Event::TurnStarted { .. }
             | Event::Created { .. }
             | Event::Imported { .. }
+            | Event::Configured(_)
             | Event::Owned { .. }
             | Event::Steered { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
+            | Event::Reminded { .. }
             | Event::AttemptChosen { .. }
             | Event::Sealed { .. }
             | Event::RetryScheduled { .. }

@@ -102,6 +102,9 @@ impl Play {
             "no" => {
                 let again_at = rest.rsplit(' ').next().unwrap().parse().ok();
                 let mut against = BTreeMap::new();
+                if rest.starts_with("budget") {
+                    against.insert(Reason::Budget, OfferSet::default());
+                }
                 if rest.ends_with("too long") {
                     for reason in [Reason::ContextTooSmall, Reason::OtherModel] {
                         against.insert(reason, OfferSet::default());
@@ -167,6 +170,9 @@ impl Play {
                 let epoch = self.session.live.epoch + 1;
                 self.feed(Input::Adopted { epoch });
             }
+            "configure" => {
+                self.feed(Input::Configure(serde_json::from_str(rest).unwrap()));
+            }
             "adopt" => self.feed(Input::Adopted { epoch: rest.parse().unwrap() }),
             "cancel" => {
                 let turn = self.turn(rest);
@@ -202,6 +208,26 @@ impl Play {
                 self.session = Session::default();
                 self.log.clear();
                 self.feed(Input::Import(Box::new(import)));
+            }
+            "tools" => {
+                let request = self.session.request(self.attempt(true)).expect("it is wanted");
+                let names: Vec<&str> =
+                    request.agent.tools.iter().map(|it| it.name.as_str()).collect();
+                self.told.push_str(&format!("    may call: {}\n", names.join(" ")));
+            }
+            "about" => {
+                let about = self.session.about.as_ref().expect("it was created");
+                let live = &self.session.live;
+                let told = |it: &Option<everstate_kernel::json::Json>| {
+                    it.as_ref().map_or("none".to_owned(), |it| it.to_string())
+                };
+                self.told.push_str(&format!(
+                    "    settings {}, metadata {}, spent {} of {:?}\n",
+                    told(&about.settings),
+                    told(&about.metadata),
+                    live.spent,
+                    live.spend_max
+                ));
             }
             "choice" => {
                 let request = self.session.request(self.attempt(true)).expect("it is wanted");
@@ -253,6 +279,7 @@ impl Play {
                 "at_end" => self.terms.visible = Visible::AtEnd,
                 "hedge" => self.terms.limits.hedge_after_ms = Some(50),
                 "steps" => self.terms.limits.steps_max = n,
+                "remind" => self.terms.remind_every_ms = Some(n.into()),
                 "calls" => self.terms.limits.calls_max = n,
                 "cost" => self.terms.limits.cost_max = Some(n.into()),
                 _ => panic!("no such terms: {word}"),

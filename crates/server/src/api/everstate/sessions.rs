@@ -166,9 +166,11 @@ pub(super) fn told(app: &App, session: &Session) -> Result<Value> {
             "cost_micros": it.cost,
             "cost_max_micros": it.terms.limits.cost_max,
             "retry_at": it.retry_at,
+            "paused": it.paused,
         })),
         "turns": turns,
         "spent_micros": live.spent,
+        "spend_max_micros": live.spend_max,
         "reserved_micros": live.reserved_total(),
         "parked": live.parked,
         "calls": calls,
@@ -186,6 +188,7 @@ pub(super) fn state(session: &Session) -> &'static str {
     match (&live.parked, &live.turn) {
         (Some(_), _) => "parked",
         (None, _) if waits => "waiting for approval",
+        (None, Some(turn)) if turn.paused.is_some() => "paused",
         (None, Some(_)) => "running",
         (None, None) if !live.calls.is_empty() => "waiting for its client",
         (None, None) => "idle",
@@ -310,7 +313,7 @@ pub(super) async fn fork(
         project: who.project.to_string(),
         door: super::DOOR.to_owned(),
         named: false,
-        metadata: None,
+        metadata: cut.about.as_ref().and_then(|it| it.metadata.clone()),
         inheritance: Some(inheritance),
         epoch: app.epoch(false),
     };

@@ -163,6 +163,7 @@ fn terms(app: &App, request: &CreateRequest, tools: Vec<Tool>) -> TurnTerms {
         voice: voice::REVISION.to_owned(),
         echo: Some(request.echo.clone()),
         trace: None,
+        remind_every_ms: None,
     }
 }
 
