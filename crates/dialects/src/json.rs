@@ -143,6 +143,11 @@ impl Fields {
         self.0.iter().find(|(it, _)| it == name).map(|(_, json)| json).filter(|it| !is_null(it))
     }
 
+    /// The field as it was said, also as `null`; `None` if nothing was said of it.
+    pub(crate) fn said(&self, name: &str) -> Option<&Json> {
+        self.0.iter().find(|(it, _)| it == name).map(|(_, json)| json)
+    }
+
     /// Takes a field out; `null` is as good as absent.
     pub(crate) fn take(&mut self, name: &str) -> Option<Json> {
         let place = self.0.iter().position(|(it, _)| it == name)?;

@@ -18,6 +18,7 @@ mod json;
 // The dialects.
 pub mod responses;
 pub mod chat;
+pub mod agents;
 
 use crate::upstream::Dialect;
 

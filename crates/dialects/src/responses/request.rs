@@ -3,10 +3,10 @@
 //!
 //! What the words *mean* (whether a tool is configured, a call is open, a session exists) is the door's to find out.
 
-mod check;
+pub(crate) mod check;
 mod echo;
 mod input;
-mod tools;
+pub(crate) mod tools;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -249,7 +249,7 @@ pub fn read_create(body: &[u8]) -> Result<CreateRequest, Complaint> {
 }
 
 /// The body as an object, in one line, nested no deeper than readers further in can take.
-fn read_object(body: &[u8]) -> Result<Fields, Complaint> {
+pub(crate) fn read_object(body: &[u8]) -> Result<Fields, Complaint> {
     let complain = |message: String| Complaint { message, param: None, code: None };
     let text = std::str::from_utf8(body).map_err(|err| {
         complain(format!("The body is not UTF-8: byte {} belongs to no letter.", err.valid_up_to()))
@@ -349,7 +349,7 @@ fn read_conversation(json: &Json) -> Result<String, Complaint> {
     }
 }
 
-fn read_metadata(json: &Json) -> Result<Json, Complaint> {
+pub(crate) fn read_metadata(json: &Json) -> Result<Json, Complaint> {
     let too_much = |message: String, param: String| Complaint {
         message,
         param: Some(param),

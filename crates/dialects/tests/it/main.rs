@@ -1,5 +1,6 @@
 //! The dialects from outside: recorded traffic, requests, and what a turn's client sees.
 
+mod agents;
 mod cassettes;
 mod decode;
 mod door;

@@ -37,7 +37,7 @@ fn read_tool(param: &str, json: &Json) -> Result<ToolSpec, Complaint> {
     }
 }
 
-fn read_function(param: &str, tool: &Fields) -> Result<Tool, Complaint> {
+pub(crate) fn read_function(param: &str, tool: &Fields) -> Result<Tool, Complaint> {
     let name = required_text(param, tool, "name")?;
     let sound = |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | '-' | '.');
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(sound) {
@@ -122,7 +122,7 @@ fn read_filter(param: &str, json: &Json) -> Result<Filter, Complaint> {
     })
 }
 
-fn read_names(param: &str, json: &Json) -> Result<Vec<String>, Complaint> {
+pub(crate) fn read_names(param: &str, json: &Json) -> Result<Vec<String>, Complaint> {
     let read = |(i, it): (usize, &Json)| text(&format!("{param}[{i}]"), it);
     list(param, json)?.iter().enumerate().map(read).collect()
 }

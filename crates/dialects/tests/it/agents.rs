@@ -1,0 +1,4 @@
+//! The Agents API at the door.
+
+mod config;
+mod request;
