@@ -3,6 +3,7 @@
 use everstate_kernel::agent::{Agent, Sampling};
 use everstate_kernel::event::{Append, Event};
 use everstate_kernel::ids::{base32, from_base32};
+use everstate_kernel::input::Configure;
 use everstate_kernel::money::Usage;
 use everstate_kernel::plan::{OfferSet, Reason};
 use everstate_kernel::state::Session;
@@ -66,6 +67,52 @@ fn a_snapshot_is_the_session() {
         let read: Session = serde_json::from_slice(&kept).unwrap();
         assert_eq!(&read, world.session());
     });
+}
+
+/// Snapshots that an earlier release took are read: what it did not know is nothing.
+#[test]
+fn a_snapshot_without_what_came_later_is_read() {
+    let later = [
+        "settings",
+        "spend_max",
+        "reminded_at",
+        "asking",
+        "paused",
+        "tools_next",
+        "remind_every_ms",
+    ];
+    in_a_life(|world| {
+        let mut kept = serde_json::to_value(world.session()).unwrap();
+        forget(&mut kept, &later);
+        let read: Session = serde_json::from_value(kept).unwrap();
+        let (old, new) = (&read.live, &world.session().live);
+        assert_eq!((old.turn_no, old.spent, &old.calls), (new.turn_no, new.spent, &new.calls));
+        assert_eq!((old.spend_max, old.reminded_at), (None, None));
+    });
+}
+
+fn forget(value: &mut Value, fields: &[&str]) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|name, _| !fields.contains(&name.as_str()));
+            map.values_mut().for_each(|it| forget(it, fields));
+        }
+        Value::Array(list) => list.iter_mut().for_each(|it| forget(it, fields)),
+        _ => (),
+    }
+}
+
+#[test]
+fn no_limit_is_not_the_same_as_no_word_about_it() {
+    for (row, spend_max) in [
+        (r#"{"configured":{}}"#, None),
+        (r#"{"configured":{"spend_max":null}}"#, Some(None)),
+        (r#"{"configured":{"spend_max":7}}"#, Some(Some(7))),
+    ] {
+        let event = Event::Configured(Configure { spend_max, ..Configure::default() });
+        assert_eq!(serde_json::to_string(&event).unwrap(), row);
+        assert_eq!(serde_json::from_str::<Event>(row).unwrap(), event);
+    }
 }
 
 #[test]

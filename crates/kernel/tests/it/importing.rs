@@ -5,6 +5,7 @@ use everstate_kernel::fork::Inheritance;
 use everstate_kernel::ids::{ASIDE, CallId, ItemId, SessionId};
 use everstate_kernel::import::{check, pack};
 use everstate_kernel::item::{Body, Item, Outcome, Part, Reasoning, Role, Sealed, Status};
+use everstate_kernel::json::Json;
 use everstate_kernel::state::{Call, CallState, Session};
 use everstate_kernel::tool::Runs;
 
@@ -33,6 +34,15 @@ fn open(n: u32, state: CallState) -> (CallId, Call) {
 }
 
 fn judged(turn_no: u32, items: Vec<Item>, open: Vec<(CallId, Call)>) -> String {
+    judged_with(turn_no, items, open, None)
+}
+
+fn judged_with(
+    turn_no: u32,
+    items: Vec<Item>,
+    open: Vec<(CallId, Call)>,
+    settings: Option<&str>,
+) -> String {
     let inheritance = Inheritance {
         parent: SessionId(1),
         at: 9,
@@ -42,7 +52,7 @@ fn judged(turn_no: u32, items: Vec<Item>, open: Vec<(CallId, Call)>) -> String {
         open,
         doubts: Vec::new(),
         warm: None,
-        settings: None,
+        settings: settings.map(|it| Json::parse(it).unwrap()),
         spend_max: None,
     };
     check(&inheritance).err().unwrap_or_else(|| "good".to_owned())
@@ -63,6 +73,11 @@ fn what_no_session_has_is_refused() {
     assert_eq!(judged((1 << 30) + 1, vec![], vec![]), "it counts 1073741825 turns");
     assert_eq!(of(vec![said(3, 0)]), "its item 3:0 has a name that cannot be its own");
     assert_eq!(of(vec![said(1, 0), said(1, 0)]), "its item 1:0 has a name that cannot be its own");
+    assert_eq!(judged_with(1, vec![], vec![], Some("{}")), "good");
+    for settings in ["[]", "7", "null"] {
+        let judged = judged_with(1, vec![], vec![], Some(settings));
+        assert_eq!(judged, "its settings are no JSON object");
+    }
     let twice = of(vec![said(1, 0), asked(1, 1), answered(2, 1), asked(3, 1), answered(4, 1)]);
     assert!(twice.contains("stands twice"), "{twice}");
     let waits = vec![said(1, 0), asked(1, 1)];

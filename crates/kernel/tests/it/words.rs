@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use everstate_kernel::agent::Agent;
+use everstate_kernel::calendar::told;
 use everstate_kernel::delta::{Delta, Finish, Fold, Opening, ReplyEnd};
 use everstate_kernel::event::{Append, End};
 use everstate_kernel::fork::Lineage;
@@ -70,6 +71,31 @@ fn what_is_no_id_is_refused() {
         assert!(text.parse::<SessionId>().is_err(), "{text}");
     }
     assert!("x".parse::<SessionId>().unwrap_err().to_string().contains("ses_"));
+}
+
+#[test]
+fn the_time_is_told_as_a_calendar_does() {
+    for (now, expected) in [
+        (0, "1970-01-01 00:00 UTC, Thursday"),
+        (59_999, "1970-01-01 00:00 UTC, Thursday"),
+        (60_000, "1970-01-01 00:01 UTC, Thursday"),
+        (68_214_600_000, "1972-02-29 12:30 UTC, Tuesday"),
+        (946_684_799_999, "1999-12-31 23:59 UTC, Friday"),
+        (951_782_400_000, "2000-02-29 00:00 UTC, Tuesday"),
+        (951_901_500_000, "2000-03-01 09:05 UTC, Wednesday"),
+        (1_677_628_800_000, "2023-03-01 00:00 UTC, Wednesday"),
+        (1_795_417_800_000, "2026-11-23 07:10 UTC, Monday"),
+        // No leap year.
+        (4_107_542_340_000, "2100-02-28 23:59 UTC, Sunday"),
+        (4_107_542_400_000, "2100-03-01 00:00 UTC, Monday"),
+        (12_622_780_740_000, "2369-12-31 23:59 UTC, Wednesday"),
+        (12_622_780_800_000, "2370-01-01 00:00 UTC, Thursday"),
+        (13_574_566_800_000, "2400-02-29 01:00 UTC, Tuesday"),
+        (25_245_598_800_000, "2770-01-01 10:20 UTC, Thursday"),
+    ] {
+        assert_eq!(told(now), format!("It is {expected}."));
+    }
+    assert!(told(u64::MAX).contains(" UTC, "), "any time is told");
 }
 
 #[test]
