@@ -42,6 +42,7 @@ fn judged(turn_no: u32, items: Vec<Item>, open: Vec<(CallId, Call)>) -> String {
         open,
         doubts: Vec::new(),
         warm: None,
+        served: Vec::new(),
         settings: None,
         spend_max: None,
     };
@@ -108,6 +109,7 @@ fn what_only_a_provider_reads_stays_behind_and_is_counted() {
             open: Vec::new(),
             doubts: Vec::new(),
             warm: None,
+            served: Vec::new(),
             settings: None,
             spend_max: None,
         }),
