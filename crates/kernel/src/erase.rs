@@ -148,6 +148,7 @@ fn redact_event(event: &mut Event, items: &BTreeSet<ItemId>) -> bool {
                 .filter_map(call_of)
                 .collect();
             it.open.retain(|(call, _)| !calls.contains(call));
+            it.served.retain(|(call, _)| !calls.contains(call));
             redact_items(&mut it.items, items)
         }
         Event::TurnStarted { items: said, .. }

@@ -28,6 +28,9 @@ pub struct Inheritance {
     /// Calls that we had started and whose outcome the fork does not know.
     pub doubts: Vec<(CallId, Doubt)>,
     pub warm: Option<Warm>,
+    /// The labels of the tool servers that its calls went to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub served: Vec<(CallId, String)>,
     /// The door's own document about the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Json>,
@@ -124,6 +127,7 @@ pub(crate) fn copy(session: &Session, how: How) -> Option<Inheritance> {
         open,
         doubts,
         warm: live.warm.clone(),
+        served: session.transcript.served.iter().map(|(id, it)| (*id, it.clone())).collect(),
         settings: about.settings.clone(),
         spend_max: live.spend_max,
     })

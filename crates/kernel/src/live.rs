@@ -202,6 +202,7 @@ impl Live {
     fn close_attempt(&mut self, id: AttemptId, cost: &Cost) -> Option<Attempt> {
         self.reserved.remove(&id);
         self.spent = self.spent.saturating_add(cost.micros);
+        self.usage.add(&cost.usage);
         let turn = self.turn.as_mut()?;
         turn.usage.add(&cost.usage);
         turn.cost = turn.cost.saturating_add(cost.micros);

@@ -53,6 +53,9 @@ pub struct Transcript {
     /// Heard, and said to the model at the next step boundary.
     pub waiting: Vec<Arc<Item>>,
     pub turns: BTreeMap<TurnNo, Past>,
+    /// The labels of the tool servers that calls went to: the calls that we run. What a call's tool is may change later.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "crate::json::pairs")]
+    pub served: BTreeMap<CallId, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +74,14 @@ pub struct Past {
     pub started: Seq,
     pub ended: Option<Seq>,
     pub end: Option<End>,
+    /// This and what follows is nothing in snapshots from before it was kept.
+    #[serde(default)]
+    pub started_at: Millis,
+    #[serde(default)]
+    pub ended_at: Option<Millis>,
+    /// What it had used at its end.
+    #[serde(default)]
+    pub usage: Usage,
 }
 
 /// The part of a session that decisions look at.
@@ -99,6 +110,9 @@ pub struct Live {
     #[serde(default, with = "crate::json::pairs")]
     pub learned: BTreeMap<CallId, ItemId>,
     pub spent: Micros,
+    /// What all its turns used; nothing in snapshots from before it was kept.
+    #[serde(default)]
+    pub usage: Usage,
     /// What the session may spend in all its turns; absent is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spend_max: Option<Micros>,
@@ -234,29 +248,36 @@ impl Session {
     pub fn apply(&mut self, append: &Append) {
         self.head = append.seq;
         for event in &append.events {
-            if let Event::Created { id, project, door, named, metadata, inheritance } = event {
-                self.about = Some(About {
-                    id: *id,
-                    project: project.clone(),
-                    door: door.clone(),
-                    named: *named,
-                    metadata: metadata.clone(),
-                    created_at: append.at,
-                    settings: inheritance.as_ref().and_then(|it| it.settings.clone()),
-                    lineage: inheritance.as_ref().map(|it| it.lineage.clone()).unwrap_or_default(),
-                    origin: None,
-                });
-            }
-            if let (Event::Configured(told), Some(about)) = (event, &mut self.about) {
-                about.settings = told.settings.clone().or(about.settings.take());
-                about.metadata = told.metadata.clone().or(about.metadata.take());
-            }
-            if let (Event::Imported { origin }, Some(about)) = (event, &mut self.about) {
-                about.origin = Some(origin.clone());
-            }
-            self.transcript.apply(event, append.seq, &self.live);
-            self.live.apply(event, append.at);
+            self.apply_event(append.seq, append.at, event);
         }
+    }
+
+    /// Folds one event of the append `seq`, for whoever tells what was true in the middle of it. Nobody else does: an
+    /// append holds whole, or not at all.
+    pub fn apply_event(&mut self, seq: Seq, at: Millis, event: &Event) {
+        self.head = seq;
+        if let Event::Created { id, project, door, named, metadata, inheritance } = event {
+            self.about = Some(About {
+                id: *id,
+                project: project.clone(),
+                door: door.clone(),
+                named: *named,
+                metadata: metadata.clone(),
+                created_at: at,
+                settings: inheritance.as_ref().and_then(|it| it.settings.clone()),
+                lineage: inheritance.as_ref().map(|it| it.lineage.clone()).unwrap_or_default(),
+                origin: None,
+            });
+        }
+        if let (Event::Configured(told), Some(about)) = (event, &mut self.about) {
+            about.settings = told.settings.clone().or(about.settings.take());
+            about.metadata = told.metadata.clone().or(about.metadata.take());
+        }
+        if let (Event::Imported { origin }, Some(about)) = (event, &mut self.about) {
+            about.origin = Some(origin.clone());
+        }
+        self.transcript.apply(event, seq, at, &self.live);
+        self.live.apply(event, at);
     }
 
     /// What follows from an input. Pure; changes nothing. No events: nobody waits for this any more.

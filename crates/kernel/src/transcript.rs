@@ -4,26 +4,44 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::event::{End, Event};
-use crate::ids::{ItemId, Seq};
+use crate::ids::{ItemId, Millis, Seq};
 use crate::input::Visible;
 use crate::item::{Body, Item, Status};
+use crate::money::Usage;
 use crate::state::{Entry, Live, Past, Transcript};
+use crate::tool::Runs;
 
 impl Transcript {
     /// `before` is what was true before the event.
-    pub(crate) fn apply(&mut self, event: &Event, seq: Seq, before: &Live) {
+    pub(crate) fn apply(&mut self, event: &Event, seq: Seq, at: Millis, before: &Live) {
         match event {
-            Event::Created { inheritance: Some(it), .. } => self.push_all(&it.items),
+            Event::Created { inheritance: Some(it), .. } => {
+                self.served = it.served.iter().cloned().collect();
+                self.push_all(&it.items);
+            }
             Event::TurnStarted { turn, terms, items } => {
                 let model = terms.agent.model.clone();
-                self.turns.insert(*turn, Past { model, started: seq, ended: None, end: None });
+                let past = Past {
+                    model,
+                    started: seq,
+                    ended: None,
+                    end: None,
+                    started_at: at,
+                    ended_at: None,
+                    usage: Usage::default(),
+                };
+                self.turns.insert(*turn, past);
                 self.wait_all(items);
             }
             Event::Steered { items, .. } => self.wait_all(items),
             Event::OutcomeLearned { note, .. } => self.wait_all(std::slice::from_ref(note)),
             Event::Reminded { item } => self.wait_all(std::slice::from_ref(item)),
             Event::StepStarted { .. } => self.say_waiting(),
-            Event::Replied { items, .. } | Event::Sealed { items, .. } => self.push_all(items),
+            Event::Replied { items, .. } => {
+                self.note_servers(items, before);
+                self.push_all(items);
+            }
+            Event::Sealed { items, .. } => self.push_all(items),
             Event::ToolFinished { call, item, outcome, output } => self.push(Item {
                 id: *item,
                 body: Body::Result { call: *call, outcome: *outcome, output: output.clone() },
@@ -37,6 +55,8 @@ impl Transcript {
                 if let Some(past) = self.turns.get_mut(turn) {
                     past.ended = Some(seq);
                     past.end = Some(end.clone());
+                    past.ended_at = Some(at);
+                    past.usage = before.turn.as_ref().map(|it| it.usage).unwrap_or_default();
                 }
                 let at_end =
                     before.turn.as_ref().is_some_and(|it| it.terms.visible == Visible::AtEnd);
@@ -73,6 +93,17 @@ impl Transcript {
         self.entries.iter().map(|it| &it.item).chain(&self.waiting).find(|it| it.id == id)
     }
 
+    fn note_servers(&mut self, items: &[Item], before: &Live) {
+        let Some(turn) = &before.turn else { return };
+        for item in items {
+            if let Body::Call { call, name, .. } = &item.body
+                && let Some(Runs::Server(server)) = turn.terms.agent.tool(name).map(|it| &it.runs)
+            {
+                self.served.insert(*call, server.label.clone());
+            }
+        }
+    }
+
     fn push(&mut self, item: Item) {
         self.entries.push(Entry { item: Arc::new(item), hidden: false });
     }
@@ -104,6 +135,9 @@ impl Transcript {
             }
         }
         for entry in self.entries.iter_mut().filter(|it| items.contains(&it.item.id)) {
+            if let Body::Call { call, .. } = &entry.item.body {
+                self.served.remove(call);
+            }
             *entry = Entry { item: Arc::new(crate::erase::erased(&entry.item)), hidden: true };
         }
         for item in self.waiting.iter_mut().filter(|it| items.contains(&it.id)) {

@@ -125,6 +125,7 @@ fn a_fork_loses_the_open_call_that_was_erased_and_keeps_the_other() {
         open: vec![open(1, "swordfish"), open(2, "trout")],
         doubts: Vec::new(),
         warm: None,
+        served: Vec::new(),
         settings: None,
         spend_max: None,
     };

@@ -52,6 +52,7 @@ fn judged_with(
         open,
         doubts: Vec::new(),
         warm: None,
+        served: Vec::new(),
         settings: settings.map(|it| Json::parse(it).unwrap()),
         spend_max: None,
     };
@@ -123,6 +124,7 @@ fn what_only_a_provider_reads_stays_behind_and_is_counted() {
             open: Vec::new(),
             doubts: Vec::new(),
             warm: None,
+            served: Vec::new(),
             settings: None,
             spend_max: None,
         }),

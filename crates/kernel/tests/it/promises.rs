@@ -233,7 +233,18 @@ fn spent_is_summed(world: &World) -> Result<(), String> {
         .sum();
     ensure(spent == world.session().live.spent, || {
         format!("{spent} != {}", world.session().live.spent)
-    })
+    })?;
+    let session = world.session();
+    let mut used = session.live.turn.as_ref().map(|it| it.usage).unwrap_or_default();
+    for past in session.transcript.turns.values() {
+        used.add(&past.usage);
+        let times = (past.started_at, past.ended_at, past.end.is_some());
+        let whole = past.started_at > 0 && past.ended_at.is_some() == past.end.is_some();
+        ensure(whole && past.ended_at.is_none_or(|it| it >= past.started_at), || {
+            format!("{times:?}")
+        })?;
+    }
+    ensure(used == session.live.usage, || format!("{used:?} != {:?}", session.live.usage))
 }
 
 fn idle_wants_nothing(world: &World) -> Result<(), String> {
