@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_runtime::buckets::Buckets;
-use everstate_runtime::ports::{Document, Down, Head, ListKey, Listed, PostOutcome};
+use everstate_runtime::ports::{Document, Down, Head, ListKey, Listed, Order, PostOutcome};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -355,9 +355,13 @@ impl Shelf for PgShelf {
     }
 
     async fn documents(&self, page: DocumentPage) -> Result<Vec<Document>, Down> {
-        let DocumentPage { project, kind, before, limit, now } = page;
-        let (at, id) = before.map_or((i64::MAX, String::new()), |(at, id)| (int(at), id));
-        let (now, limit) = (int(now), limit_of(limit));
+        let (at, id) = page.start();
+        let DocumentPage { project, kind, page, now } = page;
+        let (now, limit) = (int(now), limit_of(page.limit));
+        let statement = match page.order {
+            Order::NewestFirst => sql::NEWEST_DOCUMENTS,
+            Order::OldestFirst => sql::OLDEST_DOCUMENTS,
+        };
         let params: [(&(dyn ToSql + Sync), Type); 6] = [
             (&project, Type::TEXT),
             (&kind, Type::TEXT),
@@ -366,7 +370,7 @@ impl Shelf for PgShelf {
             (&now, Type::INT8),
             (&limit, Type::INT8),
         ];
-        self.rows_of(sql::DOCUMENTS, &params).await?.iter().map(document_at).collect()
+        self.rows_of(statement, &params).await?.iter().map(document_at).collect()
     }
 
     /// Deleted rows are the server's to clear away: what was in them is sealed under a key that is gone.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use everstate_runtime::ports::{Put, PutError};
+use everstate_runtime::ports::{Order, Page, Put, PutError};
 
 use crate::stores::{Place, on_each};
 
@@ -94,27 +94,77 @@ fn an_expired_document_is_as_good_as_gone() {
     });
 }
 
+/// The ids of what a page says, in its order.
+async fn listed(place: &Place, order: Order, after: Option<(u64, &str)>, limit: usize) -> String {
+    let after = after.map(|(at, id)| (at, id.to_owned()));
+    let page = Page { order, after, limit };
+    let found = place.store.registry.page("p", "key", page).await.unwrap();
+    found.iter().map(|it| it.id.as_str()).collect()
+}
+
 #[test]
-fn documents_are_listed_newest_first() {
+fn documents_are_listed_by_when_they_were_made() {
+    use Order::{NewestFirst, OldestFirst};
     on_each(async |place| {
         let registry = &place.store.registry;
-        for (id, at) in [("a", 10), ("c", 20), ("b", 20), ("d", 5)] {
+        for (id, at) in [("a", 10), ("c", 20), ("b", 20), ("d", 5), ("B", 20), ("e", 0)] {
             registry.put(document(id, None, id, at)).await.unwrap();
         }
         // A later change does not move it.
         registry.put(document("d", Some(1), "d", 99)).await.unwrap();
-        for (project, kind) in [("p", "kez"), ("q", "key"), ("p", "ke")] {
+        for (project, kind) in [("p", "kez"), ("q", "key"), ("p", "ke"), ("o", "key")] {
             let (project, kind) = (project.to_owned(), kind.to_owned());
             registry.put(Put { project, kind, ..document("x", None, "", 15) }).await.unwrap();
         }
-        let list = async |before: Option<(u64, &str)>, limit| {
-            let before = before.map(|(at, id)| (at, id.to_owned()));
-            let found = registry.documents("p", "key", before, limit).await.unwrap();
-            found.iter().map(|it| it.id.as_str()).collect::<String>()
-        };
-        assert_eq!(list(None, 9).await, "cbad");
-        assert_eq!(list(None, 1).await, "c");
-        assert_eq!(list(Some((20, "c")), 2).await, "ba");
-        assert_eq!(list(Some((10, "a")), 9).await, "d");
+        for (order, after, limit, says) in [
+            (NewestFirst, None, 9, "cbBade"),
+            (NewestFirst, None, 1, "c"),
+            (NewestFirst, Some((20, "c")), 2, "bB"),
+            (NewestFirst, Some((10, "a")), 9, "de"),
+            (NewestFirst, Some((0, "e")), 9, ""),
+            // Where nothing stands.
+            (NewestFirst, Some((20, "bb")), 9, "bBade"),
+            (NewestFirst, Some((7, "")), 9, "de"),
+            (NewestFirst, Some((u64::MAX, "")), 1, "c"),
+            (OldestFirst, None, 9, "edaBbc"),
+            (OldestFirst, None, 1, "e"),
+            (OldestFirst, Some((0, "e")), 2, "da"),
+            (OldestFirst, Some((20, "B")), 9, "bc"),
+            (OldestFirst, Some((20, "c")), 9, ""),
+            (OldestFirst, Some((7, "")), 9, "aBbc"),
+            (OldestFirst, Some((20, "bb")), 9, "c"),
+            (OldestFirst, Some((u64::MAX, "")), 9, ""),
+            (OldestFirst, None, 0, ""),
+        ] {
+            let listed = listed(place, order, after, limit).await;
+            assert_eq!(listed, says, "{order:?} after {after:?}, at most {limit}");
+        }
+        let newest = registry.documents("p", "key", Some((20, "c".to_owned())), 1).await.unwrap();
+        assert_eq!(newest[0].id, "b");
+
+        registry.remove("p", "key", "b").await.unwrap();
+        assert_eq!(listed(place, OldestFirst, None, 9).await, "edaBc");
+        // One that went is a place to go on from all the same.
+        assert_eq!(listed(place, OldestFirst, Some((20, "b")), 9).await, "c");
+    });
+}
+
+#[test]
+fn what_expired_is_in_no_list_and_comes_back_as_new() {
+    on_each(async |place| {
+        let registry = &place.store.registry;
+        let put = Put { expires_at: Some(2_000), ..document("a", None, "", 1_000) };
+        registry.put(put).await.unwrap();
+        registry.put(document("b", None, "", 1_500)).await.unwrap();
+        assert_eq!(listed(place, Order::OldestFirst, None, 9).await, "ab");
+        place.clock.store(2_000, Ordering::SeqCst);
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            // It does not use up the page either.
+            assert_eq!(listed(place, order, None, 1).await, "b");
+        }
+        registry.put(document("a", None, "", 2_000)).await.unwrap();
+        assert_eq!(listed(place, Order::OldestFirst, None, 9).await, "ba");
+        place.store.upkeep.run().await.unwrap();
+        assert_eq!(listed(place, Order::NewestFirst, None, 9).await, "ab");
     });
 }
