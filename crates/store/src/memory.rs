@@ -14,7 +14,7 @@ use everstate_runtime::ports::{
 use crate::row::SealedRow;
 use crate::shelf::{
     Append, BlobName, Change, DocumentPage, Hold, Kept, KeyId, Rewrite, SEGMENTS_MAX, SealedPost,
-    SealedSegment, SealedSnapshot, Shelf, Standing, Wrote, decide_put, is_expired,
+    SealedSegment, SealedSnapshot, Shelf, Standing, Wrote, decide_put, is_expired, sealed_under,
 };
 
 #[derive(Debug, Default)]
@@ -155,16 +155,10 @@ impl State {
         }
     }
 
-    fn put_document(&mut self, at: DocKey, document: Document) {
-        self.remove_document(&at);
-        let (project, kind, id) = at.clone();
-        self.made.insert((project, kind, document.created_at, id));
-        self.documents.insert(at, document);
-    }
-
     fn remove_document(&mut self, at: &DocKey) {
         if let Some(document) = self.documents.remove(at) {
             let (project, kind, id) = at.clone();
+            self.doomed.extend(sealed_under(&kind, &document.body));
             self.made.remove(&(project, kind, document.created_at, id));
         }
     }
@@ -205,7 +199,10 @@ impl State {
                 return match decide_put(self.documents.get(&at).cloned(), &put) {
                     Ok(document) => {
                         let revision = document.revision;
-                        self.put_document(at, document);
+                        self.remove_document(&at);
+                        let (project, kind, id) = at.clone();
+                        self.made.insert((project, kind, document.created_at, id));
+                        self.documents.insert(at, document);
                         Wrote::Revision(revision)
                     }
                     Err(there) => Wrote::Conflict(there),

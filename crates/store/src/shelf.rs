@@ -230,6 +230,16 @@ impl DocumentPage {
     }
 }
 
+/// Kinds that begin with this are of sealed documents: their bodies begin with the data key they are sealed under. The
+/// change that replaces or removes one dooms that key. Such a document does not expire.
+pub(crate) const SEALED: &str = "sealed/";
+
+/// The data key that nothing is sealed under once this body is gone.
+pub(crate) fn sealed_under(kind: &str, body: &[u8]) -> Option<KeyId> {
+    let key = body.first_chunk().filter(|_| kind.starts_with(SEALED))?;
+    Some(KeyId::from_be_bytes(*key))
+}
+
 /// Where the time comes from.
 pub(crate) type Now = Arc<dyn Fn() -> Millis + Send + Sync>;
 

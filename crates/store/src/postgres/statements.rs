@@ -270,6 +270,8 @@ pub(crate) const CHANGE_DOCUMENT: &str = "\
     AND (expires_at IS NULL OR expires_at > $4) RETURNING revision";
 pub(crate) const DELETE_DOCUMENT: &str =
     "DELETE FROM everstate.document WHERE project = $1 AND kind = $2 AND id = $3";
+pub(crate) const TAKE_DOCUMENT: &str = "\
+    DELETE FROM everstate.document WHERE project = $1 AND kind = $2 AND id = $3 RETURNING body";
 pub(crate) const DELETE_EXPIRED: &str = "DELETE FROM everstate.document WHERE expires_at <= $1";
 pub(crate) const NEWEST_DOCUMENTS: &str = "\
     SELECT id, revision, created_at, updated_at, expires_at, body, mark FROM everstate.document \
