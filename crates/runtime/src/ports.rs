@@ -237,14 +237,38 @@ pub trait Registry: Send + Sync + fmt::Debug {
 
     async fn remove(&self, project: &str, kind: &str, id: &str) -> Result<(), Down>;
 
-    /// A project's documents of a kind, newest first, before `before` (created, id).
+    /// A project's documents of a kind, in the order of their making. A later change does not move one.
+    async fn page(&self, project: &str, kind: &str, page: Page) -> Result<Vec<Document>, Down>;
+
+    /// The newest of them before `before` (exclusive).
     async fn documents(
         &self,
         project: &str,
         kind: &str,
-        before: Option<(Millis, String)>,
+        before: Option<PageKey>,
         limit: usize,
-    ) -> Result<Vec<Document>, Down>;
+    ) -> Result<Vec<Document>, Down> {
+        self.page(project, kind, Page { order: Order::NewestFirst, after: before, limit }).await
+    }
+}
+
+/// A piece of a list of documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub order: Order,
+    /// What comes after this place in that order, without what stands there. `None`: from the beginning. There need
+    /// not be anything at the place.
+    pub after: Option<PageKey>,
+    pub limit: usize,
+}
+
+/// When a document was made, and its id: of two that were made in the same millisecond the smaller id is the older one.
+pub type PageKey = (Millis, String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    NewestFirst,
+    OldestFirst,
 }
 
 #[derive(Clone, Debug)]

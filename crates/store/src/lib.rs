@@ -17,6 +17,7 @@ pub mod chain;
 pub mod archive;
 pub mod copy;
 mod registry;
+mod sealed;
 pub mod blobs;
 mod stripes;
 pub mod keys;

@@ -1,19 +1,20 @@
 //! The shelf in memory: for tests, for stateless requests, and for what must not outlive the process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{
-    Document, Down, Head, ListKey, Listed, Listing, PostOutcome, Projection,
+    Document, Down, Head, ListKey, Listed, Listing, Order, PostOutcome, Projection,
 };
 
 use crate::row::SealedRow;
 use crate::shelf::{
     Append, BlobName, Change, DocumentPage, Hold, Kept, KeyId, Rewrite, SEGMENTS_MAX, SealedPost,
-    SealedSegment, SealedSnapshot, Shelf, Standing, Wrote, decide_put, is_expired,
+    SealedSegment, SealedSnapshot, Shelf, Standing, Wrote, decide_put, is_expired, sealed_under,
 };
 
 #[derive(Debug, Default)]
@@ -23,11 +24,18 @@ pub(crate) struct MemoryShelf(Mutex<State>);
 struct State {
     sessions: BTreeMap<SessionId, Session>,
     doomed: BTreeSet<KeyId>,
-    documents: BTreeMap<(String, String, String), Document>,
+    documents: BTreeMap<DocKey, Document>,
+    /// The same in the order of their making.
+    made: BTreeSet<Made>,
     wakes: BTreeSet<(Millis, SessionId)>,
     ready: BTreeSet<SessionId>,
     listings: BTreeMap<(String, Millis, SessionId), String>,
 }
+
+/// Project, kind, id.
+type DocKey = (String, String, String);
+/// Project, kind, when it was made, id.
+type Made = (String, String, Millis, String);
 
 #[derive(Debug, Default)]
 struct Session {
@@ -147,6 +155,14 @@ impl State {
         }
     }
 
+    fn remove_document(&mut self, at: &DocKey) {
+        if let Some(document) = self.documents.remove(at) {
+            let (project, kind, id) = at.clone();
+            self.doomed.extend(sealed_under(&kind, &document.body));
+            self.made.remove(&(project, kind, document.created_at, id));
+        }
+    }
+
     fn apply(&mut self, change: Change) -> Wrote {
         match change {
             Change::Append(append) => return self.append(*append),
@@ -183,6 +199,9 @@ impl State {
                 return match decide_put(self.documents.get(&at).cloned(), &put) {
                     Ok(document) => {
                         let revision = document.revision;
+                        self.remove_document(&at);
+                        let (project, kind, id) = at.clone();
+                        self.made.insert((project, kind, document.created_at, id));
                         self.documents.insert(at, document);
                         Wrote::Revision(revision)
                     }
@@ -190,10 +209,14 @@ impl State {
                 };
             }
             Change::RemoveDocument { project, kind, id } => {
-                self.documents.remove(&(project, kind, id));
+                self.remove_document(&(project, kind, id));
             }
             Change::RemoveExpired { now } => {
-                self.documents.retain(|_, it| !is_expired(it.expires_at, now));
+                let expired = |(_, it): &(&DocKey, &Document)| is_expired(it.expires_at, now);
+                let gone = self.documents.iter().filter(expired).map(|(at, _)| at.clone());
+                for at in gone.collect::<Vec<DocKey>>() {
+                    self.remove_document(&at);
+                }
             }
             Change::KeysGone(keys) => self.doomed.retain(|key| !keys.contains(key)),
         }
@@ -332,19 +355,28 @@ impl Shelf for MemoryShelf {
 
     async fn documents(&self, page: DocumentPage) -> Result<Vec<Document>, Down> {
         let state = self.state();
-        let first = (page.project.clone(), page.kind.clone(), String::new());
-        let ours = state
-            .documents
-            .range(first..)
-            .take_while(|((project, kind, _), _)| *project == page.project && *kind == page.kind)
-            .map(|(_, it)| it)
-            .filter(|it| !is_expired(it.expires_at, page.now));
-        let mut found: Vec<&Document> = match &page.before {
-            None => ours.collect(),
-            Some((at, id)) => ours.filter(|it| (it.created_at, &it.id) < (*at, id)).collect(),
+        let DocumentPage { project, kind, page, now } = page;
+        let at = |at: Millis, id: String| (project.clone(), kind.clone(), at, id);
+        // No document is made at the end of time, so this is after all of them.
+        let (least, most) = (at(0, String::new()), at(Millis::MAX, String::new()));
+        let after = page.after.map(|(made, id)| at(made, id));
+        let living = |(project, kind, _, id): &Made| {
+            let found = state.documents.get(&(project.clone(), kind.clone(), id.clone()));
+            found.filter(|it| !is_expired(it.expires_at, now)).cloned()
         };
-        found.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
-        Ok(found.into_iter().take(page.limit).cloned().collect())
+        Ok(match page.order {
+            Order::NewestFirst => {
+                let before = after.unwrap_or(most).max(least.clone());
+                let them = state.made.range(least..before).rev();
+                them.filter_map(living).take(page.limit).collect()
+            }
+            Order::OldestFirst => {
+                let from = after.map_or(Bound::Included(least), Bound::Excluded);
+                let them = state.made.range((from, Bound::Unbounded));
+                let them = them.take_while(|it| it.0 == project && it.1 == kind);
+                them.filter_map(living).take(page.limit).collect()
+            }
+        })
     }
 
     async fn scrub(&self) -> Result<(), Down> {

@@ -23,6 +23,7 @@ use crate::memory::MemoryShelf;
 use crate::postgres::connect::Line;
 use crate::postgres::{self, PgShelf, start};
 use crate::registry::Documents;
+use crate::sealed::Sealed;
 use crate::shelf::{Now, Shelf};
 use crate::sqlite::{SqliteShelf, migrate};
 
@@ -31,6 +32,9 @@ use crate::sqlite::{SqliteShelf, migrate};
 pub struct Store {
     pub log: Arc<dyn Log>,
     pub registry: Arc<dyn Registry>,
+    /// The same for what must not be read in a copy of the store: each content is sealed under a key of its own, and
+    /// that key is destroyed when the content is replaced or removed. Such documents cannot expire.
+    pub sealed: Arc<dyn Registry>,
     pub upkeep: Arc<Upkeep>,
     pub archive: Arc<Archive>,
     keys: Arc<Keys>,
@@ -258,10 +262,12 @@ fn assemble(
 ) -> Store {
     let keys = Arc::new(keys);
     let log = Arc::new(SealedLog::new(Arc::clone(&shelf), Arc::clone(&keys), blobs));
-    let registry = Arc::new(Documents { shelf, now: Arc::clone(&now) });
+    let documents = || Documents { shelf: Arc::clone(&shelf), now: Arc::clone(&now) };
+    let registry = Arc::new(documents());
+    let sealed = Arc::new(Sealed { documents: documents(), keys: Arc::clone(&keys) });
     let upkeep = Arc::new(Upkeep::new(Arc::clone(&log), now, path));
     let archive = Arc::new(Archive::new(Arc::clone(&log)));
-    Store { log, registry, upkeep, archive, keys }
+    Store { log, registry, sealed, upkeep, archive, keys }
 }
 
 impl fmt::Display for OpenError {

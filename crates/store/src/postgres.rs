@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_runtime::buckets::Buckets;
-use everstate_runtime::ports::{Document, Down, Head, ListKey, Listed, PostOutcome};
+use everstate_runtime::ports::{Document, Down, Head, ListKey, Listed, Order, PostOutcome, Put};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -23,8 +23,8 @@ use crate::postgres::writer::Writer;
 use crate::row::SealedRow;
 use crate::seal::random;
 use crate::shelf::{
-    BlobName, Change, DocumentPage, Hold, Kept, KeyId, SEGMENTS_MAX, SealedPost, SealedSegment,
-    SealedSnapshot, Shelf, Standing, Wrote,
+    BlobName, Change, DocumentPage, Hold, Kept, KeyId, SEALED, SEGMENTS_MAX, SealedPost,
+    SealedSegment, SealedSnapshot, Shelf, Standing, Wrote,
 };
 
 pub(crate) mod statements;
@@ -91,14 +91,15 @@ impl PgShelf {
         // Nobody who stops waiting stops it half-way, and the session is held until it is decided.
         let doing = tokio::spawn(async move {
             let _hold = hold;
+            let mark = u128::from_be_bytes(random());
             match change {
-                Change::Rewrite(_) | Change::RollUp { .. } | Change::Delete { .. } => {
+                change if is_whole(&change) => {
                     let line = alone.lock_owned().await;
                     let change = &change;
-                    line.write(Work::Whole, |live| async move { whole(&live, change).await }).await
+                    let whole = |live: Arc<Live>| async move { whole(&live, change, mark).await };
+                    line.write(Work::Whole, whole).await
                 }
                 change => {
-                    let mark = u128::from_be_bytes(random());
                     let change = &change;
                     let single = |live: Arc<Live>| async move { single(&live, change, mark).await };
                     shared.write(Work::Statement, single).await
@@ -111,14 +112,34 @@ impl PgShelf {
     }
 }
 
-async fn whole(live: &Live, it: &Change) -> Result<Wrote, Trouble> {
+/// Does it take a transaction, and so a connection that nobody else uses meanwhile?
+fn is_whole(change: &Change) -> bool {
+    match change {
+        Change::Rewrite(_) | Change::RollUp { .. } | Change::Delete { .. } => true,
+        Change::PutDocument(Put { kind, .. }) | Change::RemoveDocument { kind, .. } => {
+            kind.starts_with(SEALED)
+        }
+        Change::Append(_)
+        | Change::Snapshot { .. }
+        | Change::Post { .. }
+        | Change::Settle { .. }
+        | Change::RemoveExpired { .. }
+        | Change::KeysGone(_) => false,
+    }
+}
+
+async fn whole(live: &Live, it: &Change, mark: u128) -> Result<Wrote, Trouble> {
     match it {
         Change::Rewrite(rewrite) => change::rewrite(live, rewrite).await,
         Change::RollUp { session, segments, blobs, gone_blobs } => {
             change::roll_up(live, *session, segments, (blobs, gone_blobs)).await
         }
         Change::Delete { session } => change::delete(live, *session).await,
-        other => unreachable!("{other:?} is no change of a whole session"),
+        Change::PutDocument(put) => change::put_sealed(live, put, mark).await,
+        Change::RemoveDocument { project, kind, id } => {
+            change::remove_sealed(live, [project, kind, id]).await
+        }
+        other => unreachable!("{other:?} takes one statement"),
     }
 }
 
@@ -355,9 +376,13 @@ impl Shelf for PgShelf {
     }
 
     async fn documents(&self, page: DocumentPage) -> Result<Vec<Document>, Down> {
-        let DocumentPage { project, kind, before, limit, now } = page;
-        let (at, id) = before.map_or((i64::MAX, String::new()), |(at, id)| (int(at), id));
-        let (now, limit) = (int(now), limit_of(limit));
+        let (at, id) = page.start();
+        let DocumentPage { project, kind, page, now } = page;
+        let (now, limit) = (int(now), limit_of(page.limit));
+        let statement = match page.order {
+            Order::NewestFirst => sql::NEWEST_DOCUMENTS,
+            Order::OldestFirst => sql::OLDEST_DOCUMENTS,
+        };
         let params: [(&(dyn ToSql + Sync), Type); 6] = [
             (&project, Type::TEXT),
             (&kind, Type::TEXT),
@@ -366,7 +391,7 @@ impl Shelf for PgShelf {
             (&now, Type::INT8),
             (&limit, Type::INT8),
         ];
-        self.rows_of(sql::DOCUMENTS, &params).await?.iter().map(document_at).collect()
+        self.rows_of(statement, &params).await?.iter().map(document_at).collect()
     }
 
     /// Deleted rows are the server's to clear away: what was in them is sealed under a key that is gone.

@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use everstate_kernel::ids::Millis;
-use everstate_runtime::ports::{Document, Down, Put, PutError, Registry};
+use everstate_runtime::ports::{Document, Down, Page, Put, PutError, Registry};
 
 use crate::shelf::{Change, DocumentPage, Now, Shelf, Wrote, is_expired};
 
@@ -39,16 +38,10 @@ impl Registry for Documents {
         self.shelf.write(change, None).await.map(drop)
     }
 
-    async fn documents(
-        &self,
-        project: &str,
-        kind: &str,
-        before: Option<(Millis, String)>,
-        limit: usize,
-    ) -> Result<Vec<Document>, Down> {
+    async fn page(&self, project: &str, kind: &str, page: Page) -> Result<Vec<Document>, Down> {
         let now = (self.now)();
         let (project, kind) = (project.to_owned(), kind.to_owned());
-        self.shelf.documents(DocumentPage { project, kind, before, limit, now }).await
+        self.shelf.documents(DocumentPage { project, kind, page, now }).await
     }
 }
 

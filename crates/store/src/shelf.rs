@@ -10,7 +10,7 @@ use bytes::Bytes;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{
-    Document, Down, Hash, Head, ListKey, Listed, PostOutcome, Projection, Put,
+    Document, Down, Hash, Head, ListKey, Listed, Order, Page, PageKey, PostOutcome, Projection, Put,
 };
 
 use crate::row::SealedRow;
@@ -214,9 +214,30 @@ pub(crate) struct Standing {
 pub(crate) struct DocumentPage {
     pub(crate) project: String,
     pub(crate) kind: String,
-    pub(crate) before: Option<(Millis, String)>,
-    pub(crate) limit: usize,
+    pub(crate) page: Page,
     pub(crate) now: Millis,
+}
+
+impl DocumentPage {
+    /// The place it goes on from, as tables keep time: one that no document is at, if it is the first.
+    pub(crate) fn start(&self) -> (i64, String) {
+        let first = match self.page.order {
+            Order::NewestFirst => i64::MAX,
+            Order::OldestFirst => -1,
+        };
+        let of = |(at, id): &PageKey| (i64::try_from(*at).unwrap_or(i64::MAX), id.clone());
+        self.page.after.as_ref().map_or((first, String::new()), of)
+    }
+}
+
+/// Kinds that begin with this are of sealed documents: their bodies begin with the data key they are sealed under. The
+/// change that replaces or removes one dooms that key. Such a document does not expire.
+pub(crate) const SEALED: &str = "sealed/";
+
+/// The data key that nothing is sealed under once this body is gone.
+pub(crate) fn sealed_under(kind: &str, body: &[u8]) -> Option<KeyId> {
+    let key = body.first_chunk().filter(|_| kind.starts_with(SEALED))?;
+    Some(KeyId::from_be_bytes(*key))
 }
 
 /// Where the time comes from.

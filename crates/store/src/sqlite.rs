@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_runtime::buckets::Buckets;
-use everstate_runtime::ports::{Document, Down, Head, ListKey, Listed, PostOutcome};
+use everstate_runtime::ports::{Document, Down, Head, ListKey, Listed, Order, PostOutcome};
 use rusqlite::config::DbConfig;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Params, Row};
@@ -359,10 +359,14 @@ impl Shelf for SqliteShelf {
 
     async fn documents(&self, page: DocumentPage) -> Result<Vec<Document>, Down> {
         let read = move |db: &Connection| {
-            let DocumentPage { project, kind, before, limit, now } = page;
-            let (at, id) = before.map_or((i64::MAX, String::new()), |(at, id)| (time(at), id));
-            let params = (project, kind, at, id, time(now), limit_of(limit));
-            all(db, sql::DOCUMENTS, params, document_at)
+            let (at, id) = page.start();
+            let DocumentPage { project, kind, page, now } = page;
+            let statement = match page.order {
+                Order::NewestFirst => sql::NEWEST_DOCUMENTS,
+                Order::OldestFirst => sql::OLDEST_DOCUMENTS,
+            };
+            let params = (project, kind, at, id, time(now), limit_of(page.limit));
+            all(db, statement, params, document_at)
         };
         self.readers.read(read).await
     }

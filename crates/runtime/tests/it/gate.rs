@@ -12,7 +12,7 @@ use everstate_kernel::request::Request;
 use everstate_runtime::buckets::Buckets;
 use everstate_runtime::market::Market;
 use everstate_runtime::ports::{
-    AppendError, Clock, Document, Down, Head, Landed, ListKey, Listed, Log, Model, NewRow,
+    AppendError, Clock, Document, Down, Head, Landed, ListKey, Listed, Log, Model, NewRow, Page,
     PostOutcome, Posted, Prepared, Put, PutError, Redact, Registry, ReplyStream, Row, ToolReturn,
     ToolRun, Tools, Verdict,
 };
@@ -206,14 +206,8 @@ impl Registry for Gated<dyn Registry> {
     async fn remove(&self, project: &str, kind: &str, id: &str) -> Result<(), Down> {
         self.gate.through(self.inner.remove(project, kind, id)).await
     }
-    async fn documents(
-        &self,
-        project: &str,
-        kind: &str,
-        before: Option<(Millis, String)>,
-        limit: usize,
-    ) -> Result<Vec<Document>, Down> {
-        self.gate.through(self.inner.documents(project, kind, before, limit)).await
+    async fn page(&self, project: &str, kind: &str, page: Page) -> Result<Vec<Document>, Down> {
+        self.gate.through(self.inner.page(project, kind, page)).await
     }
 }
 

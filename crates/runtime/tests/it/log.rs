@@ -12,7 +12,7 @@ use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_kernel::state::Session;
 use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{
-    AppendError, Clock as _, Document, Down, Head, Landed, ListKey, Listed, Log, NewRow,
+    AppendError, Clock as _, Document, Down, Head, Landed, ListKey, Listed, Log, NewRow, Page,
     PostOutcome, Posted, Projection, Put, PutError, Redact, Registry, Row, RowKind, Verdict,
 };
 
@@ -453,17 +453,11 @@ impl Registry for HostLog {
         Ok(())
     }
 
-    async fn documents(
-        &self,
-        project: &str,
-        kind: &str,
-        _before: Option<(Millis, String)>,
-        limit: usize,
-    ) -> Result<Vec<Document>, Down> {
+    async fn page(&self, project: &str, kind: &str, page: Page) -> Result<Vec<Document>, Down> {
         self.check().await?;
         let stored = self.disk.stored();
         let of_kind = stored.documents.iter().filter(|((p, k, _), _)| p == project && k == kind);
-        Ok(of_kind.map(|(_, it)| it.clone()).take(limit).collect())
+        Ok(of_kind.map(|(_, it)| it.clone()).take(page.limit).collect())
     }
 }
 

@@ -12,7 +12,9 @@ use crate::postgres::connect::Live;
 use crate::postgres::statements as sql;
 use crate::postgres::trouble::{Kind, Trouble};
 use crate::postgres::values::{Id, blob_text, document_at, get, int, number, place};
-use crate::shelf::{BlobName, KeyId, Rewrite, SealedSegment, SealedSnapshot, Wrote, is_expired};
+use crate::shelf::{
+    BlobName, KeyId, Rewrite, SealedSegment, SealedSnapshot, Wrote, is_expired, sealed_under,
+};
 
 type Done = Result<Wrote, Trouble>;
 
@@ -326,4 +328,47 @@ pub(super) async fn put_document(live: &Live, put: &Put, mark: u128) -> Done {
         return Err(Trouble::new(Kind::Again, "the document changes all the time".to_owned()));
     }
     Ok(Wrote::Conflict(living.then_some(there)))
+}
+
+async fn doom_body(live: &Live, kind: &str, body: &[u8]) -> Result<(), Trouble> {
+    let keys: Vec<KeyId> = sealed_under(kind, body).into_iter().collect();
+    live.run(sql::DOOM, &[(&keys, Type::INT8_ARRAY)]).await.map(drop)
+}
+
+/// A document that is sealed under a key of its own: what it replaces gives up its key in the same transaction.
+pub(super) async fn put_sealed(live: &Live, put: &Put, mark: u128) -> Done {
+    live.plain(BEGIN).await?;
+    let done = put_sealed_inside(live, put, mark).await;
+    end(live, done).await
+}
+
+async fn put_sealed_inside(live: &Live, put: &Put, mark: u128) -> Done {
+    let params: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&put.project, Type::TEXT), (&put.kind, Type::TEXT), (&put.id, Type::TEXT)];
+    let before = live.rows(sql::DOCUMENT, &params).await?;
+    let before = before.first().map(document_at).transpose().map_err(damaged)?;
+    let wrote = put_document(live, put, mark).await?;
+    // After an unknown outcome it stands there already, and what it replaced was doomed with it.
+    if let (Wrote::Revision(revision), Some(old)) = (&wrote, before)
+        && old.revision < *revision
+    {
+        doom_body(live, &put.kind, &old.body).await?;
+    }
+    Ok(wrote)
+}
+
+pub(super) async fn remove_sealed(live: &Live, at: [&String; 3]) -> Done {
+    live.plain(BEGIN).await?;
+    let done = remove_sealed_inside(live, at).await;
+    end(live, done).await
+}
+
+async fn remove_sealed_inside(live: &Live, [project, kind, id]: [&String; 3]) -> Done {
+    let params: [(&(dyn ToSql + Sync), Type); 3] =
+        [(project, Type::TEXT), (kind, Type::TEXT), (id, Type::TEXT)];
+    for row in live.rows(sql::TAKE_DOCUMENT, &params).await? {
+        let body: Vec<u8> = get(&row, 0).map_err(damaged)?;
+        doom_body(live, kind, &body).await?;
+    }
+    Ok(Wrote::Done)
 }

@@ -270,12 +270,19 @@ pub(crate) const CHANGE_DOCUMENT: &str = "\
     AND (expires_at IS NULL OR expires_at > $4) RETURNING revision";
 pub(crate) const DELETE_DOCUMENT: &str =
     "DELETE FROM everstate.document WHERE project = $1 AND kind = $2 AND id = $3";
+pub(crate) const TAKE_DOCUMENT: &str = "\
+    DELETE FROM everstate.document WHERE project = $1 AND kind = $2 AND id = $3 RETURNING body";
 pub(crate) const DELETE_EXPIRED: &str = "DELETE FROM everstate.document WHERE expires_at <= $1";
-pub(crate) const DOCUMENTS: &str = "\
+pub(crate) const NEWEST_DOCUMENTS: &str = "\
     SELECT id, revision, created_at, updated_at, expires_at, body, mark FROM everstate.document \
     WHERE project = $1 AND kind = $2 AND (created_at, id) < ($3, $4) \
     AND (expires_at IS NULL OR expires_at > $5) \
     ORDER BY created_at DESC, id DESC LIMIT $6";
+pub(crate) const OLDEST_DOCUMENTS: &str = "\
+    SELECT id, revision, created_at, updated_at, expires_at, body, mark FROM everstate.document \
+    WHERE project = $1 AND kind = $2 AND (created_at, id) > ($3, $4) \
+    AND (expires_at IS NULL OR expires_at > $5) \
+    ORDER BY created_at, id LIMIT $6";
 
 // ---- data keys, in a schema of their own, or in another database ----------------------------
 

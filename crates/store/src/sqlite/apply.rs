@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use everstate_kernel::ids::{Seq, SessionId};
-use everstate_runtime::ports::{Hash, Head, PostOutcome, Projection, Put};
+use everstate_runtime::ports::{Document, Hash, Head, PostOutcome, Projection, Put};
 use rusqlite::{Connection, Params};
 
 use crate::row::kind_code;
-use crate::shelf::{Append, Change, KeyId, Rewrite, SealedSegment, Wrote, decide_put};
+use crate::shelf::{
+    Append, Change, KeyId, Rewrite, SEALED, SealedSegment, Wrote, decide_put, sealed_under,
+};
 use crate::sqlite::statements as sql;
 use crate::sqlite::{all, document_at, find, find_value, head, number, place, time};
 
@@ -110,6 +112,10 @@ impl Apply {
                 put_document(db, &put)?
             }
             Change::RemoveDocument { project, kind, id } => {
+                if kind.starts_with(SEALED) {
+                    let old = find(db, sql::DOCUMENT, (&project, &kind, &id), document_at)?;
+                    doom_body(db, &kind, old.as_ref())?;
+                }
                 run(db, sql::DELETE_DOCUMENT, (project, kind, id))?;
                 Wrote::Done
             }
@@ -279,14 +285,22 @@ fn delete(db: &Connection, session: SessionId) -> rusqlite::Result<Wrote> {
 fn put_document(db: &Connection, put: &Put) -> rusqlite::Result<Wrote> {
     let (project, kind, id) = (&put.project, &put.kind, &put.id);
     let old = find(db, sql::DOCUMENT, (project, kind, id), document_at)?;
-    let document = match decide_put(old, put) {
+    let document = match decide_put(old.clone(), put) {
         Ok(document) => document,
         Err(there) => return Ok(Wrote::Conflict(there)),
     };
+    doom_body(db, kind, old.as_ref())?;
     let revision = time(document.revision);
     let (created_at, updated_at) = (time(document.created_at), time(document.updated_at));
     let (expires_at, body) = (document.expires_at.map(time), &document.body[..]);
     let params = (project, kind, id, revision, created_at, updated_at, expires_at, body);
     run(db, sql::PUT_DOCUMENT, params)?;
     Ok(Wrote::Revision(document.revision))
+}
+
+fn doom_body(db: &Connection, kind: &str, old: Option<&Document>) -> rusqlite::Result<()> {
+    match old.and_then(|it| sealed_under(kind, &it.body)) {
+        Some(key) => run(db, sql::DOOM, [key]),
+        None => Ok(()),
+    }
 }

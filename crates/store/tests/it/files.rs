@@ -32,7 +32,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-fn finds(folder: &Path, bytes: &[u8]) -> bool {
+pub(crate) fn finds(folder: &Path, bytes: &[u8]) -> bool {
     files(folder).values().any(|it| it.windows(bytes.len()).any(|part| part == bytes))
 }
 

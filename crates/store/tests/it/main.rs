@@ -10,6 +10,7 @@ mod rewriting;
 mod bucket;
 mod blobs;
 mod registry;
+mod sealed;
 mod files;
 mod old;
 mod tamper;

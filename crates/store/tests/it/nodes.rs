@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use everstate_kernel::ids::SessionId;
-use everstate_runtime::ports::{AppendError, NewRow, Redact, RowKind};
+use everstate_runtime::ports::{AppendError, NewRow, Put, Redact, RowKind};
 use everstate_store::open::{Store, open};
 use everstate_test_history::recorder::History;
 use everstate_test_history::storm::Storm;
@@ -251,5 +251,43 @@ fn an_input_is_taken_once_by_all_of_them() {
             let again = other.log.append(NewRow { key: Some("k".to_owned()), ..row }).await;
             assert_eq!(again, Err(AppendError::Seen(1)));
         }
+    });
+}
+
+#[test]
+fn two_nodes_share_sealed_documents() {
+    on_two(async |one, other| {
+        let put = |expect, body: &'static str| Put {
+            project: "p".to_owned(),
+            kind: "credential".to_owned(),
+            id: "a".to_owned(),
+            expect,
+            body: Bytes::from_static(body.as_bytes()),
+            now: 10,
+            expires_at: None,
+        };
+        let read = async |node: &Store| {
+            let found = node.sealed.get("p", "credential", "a").await.unwrap();
+            found.map(|it| String::from_utf8(it.body.to_vec()).unwrap())
+        };
+        one.sealed.put(put(None, "first")).await.unwrap();
+        assert_eq!(read(other).await.as_deref(), Some("first"));
+        other.sealed.put(put(Some(1), "second")).await.unwrap();
+        assert_eq!(read(one).await.as_deref(), Some("second"));
+        // Whoever reads while others write sees one content or another, and never none.
+        let writing = async {
+            for n in 2..20 {
+                let node = if n % 2 == 0 { one } else { other };
+                node.sealed.put(put(Some(n), "again")).await.unwrap();
+            }
+        };
+        let reading = async {
+            for _ in 0..60 {
+                assert!(read(other).await.is_some());
+            }
+        };
+        tokio::join!(writing, reading);
+        one.sealed.remove("p", "credential", "a").await.unwrap();
+        assert_eq!(read(other).await, None);
     });
 }
