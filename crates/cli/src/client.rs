@@ -46,6 +46,10 @@ impl Client {
         self.answer(Method::POST, path, Some(body)).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, Fault> {
+        self.answer(Method::DELETE, path, None).await
+    }
+
     /// A page of a list, and where the next one begins.
     pub(crate) async fn items(&self, path: &str) -> Result<Vec<Value>, Fault> {
         let mut page = self.get(path).await?;
@@ -181,4 +185,10 @@ pub(crate) fn deepest(err: &dyn std::error::Error) -> String {
         cause = deeper;
     }
     cause.to_string()
+}
+
+/// Somebody's words as one segment of a path. What cannot be a name is no path either.
+pub(crate) fn segment(text: &str) -> String {
+    let plain = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
+    text.chars().map(|it| if plain(it) { it.to_string() } else { "%3F".to_owned() }).collect()
 }

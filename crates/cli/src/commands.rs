@@ -9,8 +9,8 @@ use crate::desk::{Desk, Globals};
 use crate::fault::{Done, Fault, codes};
 use crate::out::Out;
 use crate::{
-    approval, audit, budget, config, demo, dev, doctor, effect, explain, node, run, serve, session,
-    store, version,
+    approval, audit, budget, config, demo, dev, doctor, effect, explain, keys, node, project, run,
+    serve, session, store, version,
 };
 
 /// Agents whose state is yours, on the models of every cloud.
@@ -52,6 +52,8 @@ commands! {
     approval: Approval,
     effect: Effect,
     budget: Budget,
+    project: Project,
+    keys: Key,
     node: Node,
     explain: Explain,
     doctor: Doctor,

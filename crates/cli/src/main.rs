@@ -12,6 +12,7 @@ mod address;
 mod key;
 mod timeline;
 mod table;
+mod person;
 
 // One file for each command.
 mod demo;
@@ -28,6 +29,8 @@ mod budget;
 mod approval;
 mod effect;
 mod node;
+mod project;
+mod keys;
 mod version;
 
 use std::process::ExitCode;

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::client::segment;
 use crate::desk::Desk;
 use crate::fault::Done;
 use crate::table::table;
@@ -76,11 +77,7 @@ async fn list(desk: &Desk) -> Done {
 }
 
 async fn show(desk: &Desk, name: &str) -> Done {
-    let plain = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
-    // What cannot be a name is no path either.
-    let name: String =
-        name.chars().map(|it| if plain(it) { it.to_string() } else { "%3F".to_owned() }).collect();
-    let node = desk.client()?.get(&format!("{NODES}/{name}")).await?;
+    let node = desk.client()?.get(&format!("{NODES}/{}", segment(name))).await?;
     if desk.out.is_json {
         desk.out.json(&node);
         return Ok(());

@@ -23,12 +23,24 @@ use tokio::task::JoinError;
 use crate::api;
 use crate::app::App;
 use crate::error::{ApiError, Result, codes};
+use crate::keys::admission::admit;
 use crate::keys::{Principal, random};
 use crate::telemetry::Asking;
 use crate::{meters, peers};
 
-/// All doors.
+/// All doors, with everything that stands before them.
 pub(crate) fn router(app: Arc<App>) -> Router {
+    doors()
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(to_the_end))
+        .layer(middleware::from_fn_with_state(app.clone(), admit))
+        .layer(middleware::from_fn_with_state(app.clone(), around))
+        .with_state(app)
+}
+
+/// All that is served.
+pub(crate) fn doors() -> Router<Arc<App>> {
     Router::new()
         .merge(api::health::routes())
         .merge(api::internal::routes())
@@ -36,11 +48,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(api::models::routes())
         .merge(api::everstate::routes())
         .merge(api::later::routes())
-        .fallback(nowhere)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(to_the_end))
-        .layer(middleware::from_fn_with_state(app.clone(), around))
-        .with_state(app)
 }
 
 async fn nowhere(request: Request) -> ApiError {
@@ -138,13 +145,14 @@ pub(crate) fn joined<T>(ended: std::result::Result<T, JoinError>) -> T {
     })
 }
 
-/// The one who asks. Comes before the body: nothing is read for strangers.
+/// The one who asks, as the door keeper found.
 impl FromRequestParts<Arc<App>> for Principal {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Principal> {
-        let header = parts.headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
-        app.keys.admit(header).await
+    async fn from_request_parts(parts: &mut Parts, _app: &Arc<App>) -> Result<Principal> {
+        parts.extensions.get::<Principal>().cloned().ok_or_else(|| {
+            ApiError::new(&codes::INTERNAL, "this address was opened without asking who comes")
+        })
     }
 }
 

@@ -213,3 +213,37 @@ fn the_doctor_looks_into_the_files_where_no_server_runs() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("FAIL  config") && said.contains("skip  store"), "{said}");
 }
+
+#[test]
+fn a_key_is_made_turned_and_revoked() {
+    let house = House::new(CONFIG);
+    assert_eq!(house.run(&["project", "create", "acme"]).code, 0);
+    assert_eq!(house.run(&["project", "list"]).out, "acme\ndefault\n");
+    let made = house.run(&["key", "create", "ci", "--project", "acme", "--role", "reader"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    let id = made.out.split_whitespace().next().unwrap();
+    let text = |said: &str| {
+        let text = said.split("key: ").nth(1).and_then(|it| it.split_whitespace().next());
+        text.unwrap_or_else(|| panic!("no key: {said}")).to_owned()
+    };
+    let ask = |key: &str, words: &[&str]| {
+        let out = house.command(words).env("EVERSTATE_KEY", key).output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    let first = text(&made.out);
+    assert_eq!(ask(&first, &["session", "list"]).0, 0);
+    let (code, err) = ask(&first, &["run", "hello"]);
+    assert_eq!(code, 4, "{err}");
+    for part in ["error[missing_scope]", "`responses:write`", "try: everstate key create"] {
+        assert!(err.contains(part), "`{part}` is not in\n{err}");
+    }
+    let turned = house.run(&["key", "rotate", id, "--grace", "0s"]);
+    assert_eq!(turned.code, 0, "{}", turned.err);
+    assert_eq!(ask(&first, &["session", "list"]).0, 4);
+    assert_eq!(ask(&text(&turned.out), &["session", "list"]).0, 0);
+    assert!(house.run(&["key", "list"]).out.contains("  acme     ci     reader  active"));
+    let unasked = house.run(&["key", "revoke", id]);
+    assert!(unasked.code == 2 && unasked.err.contains("--yes"), "{}", unasked.err);
+    assert_eq!(house.run(&["key", "revoke", id, "--yes"]).code, 0);
+    assert_eq!(ask(&text(&turned.out), &["session", "list"]).0, 4);
+}

@@ -75,6 +75,20 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
                 words(&format!("{nobody}/1/c1 --ok --failed")),
             ],
         ),
+        ("project create", vec![words("acme"), words("No"), words("")]),
+        ("project list", vec![words("")]),
+        (
+            "key create",
+            vec![
+                words("ci --role reader --expires 30d --requests-per-min 60"),
+                words("ci --project acme --scopes sessions:read,agents:*"),
+                words("ci --role king"),
+                words("ci --role owner --scopes keys:read"),
+            ],
+        ),
+        ("key list", vec![words("")]),
+        ("key rotate", vec![words("key_nobody"), words("../x --grace soon")]),
+        ("key revoke", vec![words("key_nobody"), words("key_nobody --yes")]),
         ("node list", vec![words("")]),
         ("node show", vec![words("n1"), words("../x"), words("")]),
         (

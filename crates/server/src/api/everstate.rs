@@ -7,6 +7,7 @@ mod effects;
 mod events;
 pub(crate) mod explain;
 pub(crate) mod installation;
+mod keys;
 mod nodes;
 mod say;
 mod sessions;
@@ -49,9 +50,10 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/everstate/v1/config", get(installation::config))
         .route("/everstate/v1/doctor", get(installation::doctor))
         .route("/everstate/v1/codes", get(installation::codes))
-        .route("/everstate/v1/projects", post(installation::create_project))
-        .route("/everstate/v1/keys", get(installation::keys).post(installation::create_key))
-        .route("/everstate/v1/keys/{id}", delete(installation::remove_key))
+        .route("/everstate/v1/projects", get(keys::projects).post(keys::create_project))
+        .route("/everstate/v1/keys", get(keys::list).post(keys::create))
+        .route("/everstate/v1/keys/{id}", delete(keys::revoke))
+        .route("/everstate/v1/keys/{id}/rotate", post(keys::rotate))
 }
 
 /// The door's name in a session's first fact.

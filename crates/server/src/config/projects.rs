@@ -10,6 +10,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::offers::Dollars;
+use crate::limits::Rates;
 
 /// The name that stands for all others.
 pub const EVERY: &str = "*";
@@ -21,6 +22,8 @@ pub type Projects = BTreeMap<String, ProjectConfig>;
 pub struct ProjectConfig {
     /// What its sessions may spend on models.
     pub money: Option<MoneyConfig>,
+    /// How much each of its keys may ask for.
+    pub limits: Option<Rates>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

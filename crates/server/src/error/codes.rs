@@ -56,10 +56,12 @@ codes! {
 
     // Who asks.
     INVALID_API_KEY: "invalid_api_key", 401, AUTH, false, exit 4,
-        "No key was sent, or one that this server does not know. Send `Authorization: Bearer KEY`. \
+        "No key was sent, or one that this server does not know, or one that has expired or was revoked. Send `Authorization: Bearer KEY`. \
          The admin key is the one in EVERSTATE_ADMIN_KEY, or the one shown when the server first started.";
     ADMIN_ONLY: "admin_only", 403, DENIED, false, exit 4,
         "This needs the admin key; the key that was sent belongs to one project.";
+    MISSING_SCOPE: "missing_scope", 403, DENIED, false, exit 4,
+        "The key is known, and may not do this: it lacks the scope that the message names. docs/reference/access.md says which operation asks for which.";
 
     // What is asked for.
     NOT_FOUND: "not_found", 404, INVALID, false, exit 3,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // In a test, whatever is not there is a failure.
 
+mod access;
 mod bad_input;
 mod bundles;
 mod budgets;

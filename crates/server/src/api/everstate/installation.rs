@@ -1,18 +1,19 @@
-//! What this server is made of: offers, tools, configuration, keys, and what `doctor` wants to know.
+//! What this server is made of: offers, tools, configuration, and what `doctor` wants to know.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use everstate_kernel::tool::Runs;
 use everstate_store::facts::Facts;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::config::Settings;
-use crate::error::{ApiError, Result, codes};
-use crate::http::{Answer, Id, Whole};
-use crate::keys::{Principal, project_name};
+use crate::error::{Result, codes};
+use crate::http::Answer;
+use crate::keys::Principal;
+use crate::keys::admission::may;
+use crate::keys::scope::Scope;
 use crate::wiring::Source;
 
 pub(super) async fn offers(State(app): State<Arc<App>>, _who: Principal) -> Answer {
@@ -121,84 +122,6 @@ pub(super) async fn codes(_who: Principal) -> Answer {
     json!({ "items": items, "next": null }).into()
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewProject {
-    name: String,
-}
-
-pub(super) async fn create_project(
-    State(app): State<Arc<App>>,
-    who: Principal,
-    whole: Whole,
-) -> Result<Answer> {
-    admin(&who)?;
-    let new: NewProject = whole.read()?;
-    let name = project_name(&new.name)?;
-    app.keys.create_project(name).await?;
-    Ok(json!({ "name": name }).into())
-}
-
-pub(super) async fn keys(State(app): State<Arc<App>>, who: Principal) -> Result<Answer> {
-    admin(&who)?;
-    let items: Vec<Value> = app
-        .keys
-        .list()
-        .await?
-        .into_iter()
-        .map(|(id, it)| {
-            json!({
-                "id": id,
-                "project": it.project,
-                "name": it.name,
-                "admin": it.admin,
-                "created_at": it.created_at,
-            })
-        })
-        .collect();
-    Ok(json!({ "items": items, "next": null }).into())
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewKey {
-    project: String,
-    name: String,
-    #[serde(default)]
-    admin: bool,
-}
-
-pub(super) async fn create_key(
-    State(app): State<Arc<App>>,
-    who: Principal,
-    whole: Whole,
-) -> Result<Answer> {
-    admin(&who)?;
-    let new: NewKey = whole.read()?;
-    let project = project_name(&new.project)?;
-    if !app.keys.has_project(project).await? {
-        return Err(ApiError::new(&codes::NOT_FOUND, format!("there is no project `{project}`"))
-            .param("project"));
-    }
-    let key = app.keys.create(project, &new.name, new.admin).await?;
-    Ok(json!({ "project": project, "name": new.name, "admin": new.admin, "key": key }).into())
-}
-
-pub(super) async fn remove_key(
-    State(app): State<Arc<App>>,
-    who: Principal,
-    Id(id): Id,
-) -> Result<Answer> {
-    admin(&who)?;
-    if !app.keys.remove(&id).await? {
-        return Err(ApiError::new(&codes::NOT_FOUND, "there is no such key").param("id"));
-    }
-    Ok(json!({ "id": id, "deleted": true }).into())
-}
-
 pub(super) fn admin(who: &Principal) -> Result<()> {
-    if who.admin {
-        return Ok(());
-    }
-    Err(ApiError::new(&codes::ADMIN_ONLY, "this needs the admin key"))
+    may(who, Scope::Admin)
 }

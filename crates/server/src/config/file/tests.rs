@@ -267,7 +267,10 @@ const SECTIONS: &[Section] = &[
         about: "What holds for one project; `[projects.\"*\"]` is for every project that says nothing itself.",
         head: "[projects.x]\n",
         place: "/projects/acme",
-        keys: &[("money", "the section below; see [limits.md](../limits.md)", "no limit")],
+        keys: &[
+            ("money", "the section below; see [limits.md](../limits.md)", "no limit"),
+            ("limits", "the section below; see [limits.md](../limits.md)", "no limit"),
+        ],
     },
     Section {
         title: "[projects.NAME.money]",
@@ -277,6 +280,21 @@ const SECTIONS: &[Section] = &[
         keys: &[
             ("usd", "US dollars, at most six places after the point, in quotes", "required"),
             ("per", "`day`, `month` (both begin at midnight UTC) or `total`", "required"),
+        ],
+    },
+    Section {
+        title: "[projects.NAME.limits]",
+        about: "How much each of its keys may ask for; a key may say otherwise for itself.",
+        head: "[projects.x.limits]\n",
+        place: "/projects/acme/limits",
+        keys: &[
+            ("requests_per_min", "requests a minute, at least 1", "no limit"),
+            (
+                "tokens_per_min",
+                "input and output tokens a minute of the turns it begins, at least 1",
+                "no limit",
+            ),
+            ("turns_max", "turns at work at the same time, at least 1", "no limit"),
         ],
     },
     Section {
@@ -416,6 +434,7 @@ hedge_after_ms = 8_000
 
 [projects.acme]
 money = { usd = "50.00", per = "month" }
+limits = { requests_per_min = 600, tokens_per_min = 200_000, turns_max = 20 }
 
 [policy]
 revision = 1
