@@ -153,6 +153,7 @@ pub(crate) fn begin(model: &str, said: String, runner: Runner, resumable: bool) 
             echo: None,
             trace: None,
             remind_every_ms: None,
+            compact: None,
         },
         when_busy: WhenBusy::Steer,
     }

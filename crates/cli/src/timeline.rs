@@ -189,7 +189,7 @@ impl Timeline {
     /// Is something of it under way right now, as far as the log tells?
     fn at_work(&self) -> bool {
         let live = &self.session.live;
-        let attempts = live.turn.as_ref().is_some_and(|it| !it.attempts.is_empty());
+        let attempts = live.turn.as_ref().is_some_and(|it| it.under_way().next().is_some());
         attempts || live.calls.values().any(|it| it.state == CallState::Started)
     }
 

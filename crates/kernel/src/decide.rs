@@ -7,6 +7,7 @@ mod adopt;
 mod attempts;
 mod calls;
 mod configure;
+mod summing;
 mod turns;
 
 use crate::event::Event;

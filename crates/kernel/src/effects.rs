@@ -1,7 +1,7 @@
 //! What the state wants done outside, right now.
 
 use crate::effect::Effect;
-use crate::ids::{AttemptId, Millis};
+use crate::ids::Millis;
 use crate::state::{CallState, Live};
 
 // Approvals and calls that a client runs are not effects: nobody has to be told to wait.
@@ -11,10 +11,10 @@ pub(crate) fn effects(live: &Live) -> Vec<Effect> {
     }
     let mut wanted = Vec::new();
     if let Some(turn) = &live.turn {
-        for (&attempt, it) in &turn.attempts {
-            let id = AttemptId { turn: turn.no, step: turn.step, attempt };
-            wanted.push(if it.plan.is_some() { Effect::Model(id) } else { Effect::Place(id) });
-        }
+        wanted.extend(turn.under_way().map(|(id, it)| match it.plan {
+            Some(_) => Effect::Model(id),
+            None => Effect::Place(id),
+        }));
     }
     let started = live.calls.iter().filter(|(_, it)| it.state == CallState::Started);
     wanted.extend(started.map(|(&call, _)| Effect::Tool(call)));

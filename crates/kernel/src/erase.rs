@@ -178,6 +178,7 @@ fn redact_event(event: &mut Event, items: &BTreeSet<ItemId>) -> bool {
         | Event::Placed { .. }
         | Event::NotPlaced { .. }
         | Event::AttemptChosen { .. }
+        | Event::SummedUp { .. }
         | Event::AttemptFailed { .. }
         | Event::AttemptLost { .. }
         | Event::AttemptDropped { .. }

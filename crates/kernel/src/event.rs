@@ -99,6 +99,12 @@ pub enum Event {
         end: ReplyEnd,
         cost: Cost,
     },
+    /// A summary was told. `Compacted` follows, unless nothing can be made of it.
+    SummedUp {
+        attempt: AttemptId,
+        end: ReplyEnd,
+        cost: Cost,
+    },
     AttemptFailed {
         attempt: AttemptId,
         failure: Failure,
@@ -191,6 +197,8 @@ pub enum Try {
     Hedge,
     /// Anew, after an answer was lost.
     Restart,
+    /// Beside the steps, for a summary of all that was said so far.
+    SumUp,
 }
 
 /// How a turn ended.
@@ -263,6 +271,7 @@ impl Event {
             Event::NotPlaced { .. } => "not_placed",
             Event::AttemptChosen { .. } => "attempt_chosen",
             Event::Replied { .. } => "replied",
+            Event::SummedUp { .. } => "summed_up",
             Event::AttemptFailed { .. } => "attempt_failed",
             Event::AttemptLost { .. } => "attempt_lost",
             Event::AttemptDropped { .. } => "attempt_dropped",

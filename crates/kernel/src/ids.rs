@@ -125,7 +125,8 @@ pub struct ItemId {
     pub idx: u32,
 }
 
-/// Where the numbers begin of what is heard beside a turn's own course (steering, news of an earlier call). A model's
+/// Where the numbers begin of what is heard beside a turn's own course (steering, news of an earlier call), and of
+/// attempts that are made beside its steps. A model's
 /// items and calls are numbered without gaps, so that their names are known when their first piece is shown; nothing
 /// may come in between.
 pub const ASIDE: u32 = 1 << 31;
@@ -151,9 +152,19 @@ pub struct AttemptId {
     pub attempt: AttemptNo,
 }
 
+impl AttemptId {
+    /// Is it made beside the steps, for a summary? Nobody is shown what it says.
+    pub fn is_aside(self) -> bool {
+        self.attempt >= ASIDE
+    }
+}
+
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}#{}", self.turn, self.step, self.attempt)
+        match self.attempt.checked_sub(ASIDE) {
+            Some(n) => write!(f, "{}.{}#+{n}", self.turn, self.step),
+            None => write!(f, "{}.{}#{}", self.turn, self.step, self.attempt),
+        }
     }
 }
 

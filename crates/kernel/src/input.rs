@@ -191,6 +191,17 @@ pub struct TurnTerms {
     /// Before a step, the model is told what time it is if it was not told for so many milliseconds; absent is never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remind_every_ms: Option<Millis>,
+    /// When what was said is summed up, before a step; absent is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact: Option<Compact>,
+}
+
+/// A session that outgrows what a model takes is summed up: a model is asked for a summary, which stands for all that
+/// was said in later requests. The turn waits for it; if nothing comes of it, it goes on without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compact {
+    /// The last answer's input tokens from which on it is due, as its provider counted them.
+    pub at_tokens: u64,
 }
 
 /// Who waits while a client runs its tools.

@@ -6,7 +6,7 @@ use crate::event::{Cost, Event};
 use crate::ids::{ASIDE, AttemptId, ItemId, Millis};
 use crate::item::{Body, Item, Outcome};
 use crate::plan::Warm;
-use crate::state::{Attempt, Call, CallState, Doubt, Live, Turn};
+use crate::state::{Attempt, Call, CallState, Doubt, Live, Summing, Turn};
 use crate::tool::Runs;
 
 impl Live {
@@ -47,6 +47,9 @@ impl Live {
                     terms: terms.clone(),
                     step: 0,
                     asking: false,
+                    summing: None,
+                    sums_made: 0,
+                    sums_failed: Vec::new(),
                     paused: None,
                     tools_next: None,
                     attempts: Default::default(),
@@ -94,20 +97,29 @@ impl Live {
             }),
             Event::AttemptOpened { attempt, why } => self.in_turn(|it| {
                 it.retry_at = None;
-                it.attempts_made += 1;
                 if it.attempts.is_empty()
                     && let Some(tools) = it.tools_next.take()
                 {
                     Arc::make_mut(&mut it.terms.agent).tools = tools;
                 }
-                it.restarts += u32::from(*why == crate::event::Try::Restart);
                 let opened = Attempt { why: *why, plan: None, placed_at: at, chosen: false };
+                if attempt.is_aside() {
+                    it.sums_made += 1;
+                    it.summing = Some(Summing { id: *attempt, attempt: opened });
+                    return;
+                }
+                it.attempts_made += 1;
+                it.restarts += u32::from(*why == crate::event::Try::Restart);
                 it.attempts.insert(attempt.attempt, opened);
             }),
             Event::Placed { attempt, plan } => {
                 self.reserved.insert(*attempt, plan.reserved);
                 self.in_turn(|it| {
-                    if let Some(it) = it.attempts.get_mut(&attempt.attempt) {
+                    let open = match &mut it.summing {
+                        Some(summing) if summing.id == *attempt => Some(&mut summing.attempt),
+                        Some(_) | None => it.attempts.get_mut(&attempt.attempt),
+                    };
+                    if let Some(it) = open {
                         it.plan = Some(plan.clone());
                         it.placed_at = at;
                     }
@@ -125,14 +137,21 @@ impl Live {
                 if let Some(Attempt { plan: Some(plan), .. }) = self.close_attempt(*attempt, cost) {
                     self.warm = Some(Warm { offer: plan.offer, at, tokens: end.usage.tokens() });
                 }
+                self.context_tokens = end.usage.input;
                 self.in_turn(|it| it.asking = false);
                 self.count_items(items);
                 self.open_calls(items, attempt.step);
             }
+            Event::SummedUp { attempt, cost, .. } => {
+                self.close_attempt(*attempt, cost);
+            }
             Event::AttemptFailed { attempt, failure, cost } => {
                 let offer =
                     self.close_attempt(*attempt, cost).and_then(|it| it.plan).map(|it| it.offer);
-                self.in_turn(|it| it.failed.push((offer, failure.clone())));
+                self.in_turn(|it| match attempt.is_aside() {
+                    true => it.sums_failed.push((offer, failure.clone())),
+                    false => it.failed.push((offer, failure.clone())),
+                });
             }
             Event::AttemptLost { attempt, cost, .. } | Event::AttemptDropped { attempt, cost } => {
                 self.close_attempt(*attempt, cost);
@@ -171,6 +190,13 @@ impl Live {
             Event::Compacted { item } => {
                 // What told the time may be among what is summed up.
                 self.reminded_at = None;
+                self.context_tokens = 0;
+                // The next request begins otherwise than any that was cached.
+                self.warm = None;
+                self.in_turn(|it| {
+                    it.sums_made = 0;
+                    it.sums_failed.clear();
+                });
                 self.count_items(std::slice::from_ref(item));
             }
             Event::ItemErased { .. } => (),
@@ -186,7 +212,8 @@ impl Live {
     /// Are we or a provider at work, or only a person or a client?
     pub(crate) fn is_working(&self) -> bool {
         let waits_for_us = || {
-            self.turn.as_ref().is_some_and(|it| !it.attempts.is_empty() || it.retry_at.is_some())
+            let is_tried = |it: &Turn| it.under_way().next().is_some() || it.retry_at.is_some();
+            self.turn.as_ref().is_some_and(is_tried)
                 || self.calls.values().any(|it| it.state == CallState::Started)
         };
         self.parked.is_none() && waits_for_us()
@@ -206,7 +233,10 @@ impl Live {
         let turn = self.turn.as_mut()?;
         turn.usage.add(&cost.usage);
         turn.cost = turn.cost.saturating_add(cost.micros);
-        turn.attempts.remove(&id.attempt)
+        match turn.summing.take_if(|it| it.id == id) {
+            Some(summing) => Some(summing.attempt),
+            None => turn.attempts.remove(&id.attempt),
+        }
     }
 
     fn open_calls(&mut self, items: &[Item], step: u32) {

@@ -30,13 +30,14 @@ impl Session {
     pub fn request(&self, attempt: AttemptId) -> Option<Request> {
         let turn = self.live.turn.as_ref()?;
         let state = self.live.attempt(attempt)?;
-        let items = self.transcript.sent();
+        let (agent, items) = self.said_to(turn, attempt)?;
         let n_prefix = items.iter().rposition(|it| is_models(it)).map_or(0, |at| at + 1);
-        let agent = turn.terms.agent.clone();
+        let tool_choice =
+            if attempt.is_aside() { agent.tool_choice.clone() } else { turn.tool_choice() };
         Some(Request {
             session: self.id()?,
             attempt,
-            tool_choice: turn.tool_choice(),
+            tool_choice,
             max_output_tokens: state
                 .plan
                 .as_ref()
@@ -51,10 +52,10 @@ impl Session {
     pub fn ask(&self, attempt: AttemptId) -> Option<Ask> {
         let turn = self.live.turn.as_ref()?;
         self.live.attempt(attempt)?;
-        let agent = &turn.terms.agent;
-        let items = self.transcript.sent();
-        let bytes: u64 = items.iter().map(|it| item_bytes(it)).sum::<u64>() + agent_bytes(agent);
-        let failed = turn.failed.iter().filter_map(|(offer, failure)| {
+        let (agent, items) = self.said_to(turn, attempt)?;
+        let bytes: u64 = items.iter().map(|it| item_bytes(it)).sum::<u64>() + agent_bytes(&agent);
+        let failed = if attempt.is_aside() { &turn.sums_failed } else { &turn.failed };
+        let failed = failed.iter().filter_map(|(offer, failure)| {
             let again = if failure.class.later() { Avoid::Failed } else { Avoid::Hopeless };
             offer.clone().map(|it| (it, again))
         });
@@ -77,9 +78,63 @@ impl Session {
             warm: self.live.warm.clone(),
             avoid: failed.chain(in_use).collect(),
             budget: self.live.turn_left().into_iter().chain(self.live.session_left()).min(),
-            in_tool_loop: turn.step > 1,
+            // A summary is read from the cache that the steps before it have warmed.
+            in_tool_loop: turn.step > 1 || attempt.is_aside(),
         })
     }
+
+    /// To whom an attempt speaks, and of what.
+    fn said_to(&self, turn: &Turn, attempt: AttemptId) -> Option<(Arc<Agent>, Vec<Arc<Item>>)> {
+        let agent = &turn.terms.agent;
+        if !attempt.is_aside() {
+            let mut items = self.transcript.sent();
+            if matches!(items.first().map(|it| &it.body), Some(Body::Compaction { .. }))
+                && !items.iter().any(|it| is_users(it))
+            {
+                // Some providers take no request in which nobody has said anything.
+                items.insert(1, Arc::new(asked(turn, GO_ON)));
+            }
+            return Some((Arc::clone(agent), items));
+        }
+        self.transcript.summed_through?;
+        let mut items = self.transcript.sent();
+        items.push(Arc::new(asked(turn, SUM_UP)));
+        Some((Arc::new(summarizer(agent)), items))
+    }
+}
+
+/// Asked of a model that sums up. The one who reads the summary sees nothing else of what was said.
+const SUM_UP: &str = "Stop here for a moment: all of the above will be replaced by a summary, which you write now. \
+    Whoever goes on with the task will see that summary and nothing else of it. Say what the task is and what was asked \
+    for, in the words that matter; what was decided, and why; what was done and found out, with names, numbers and places \
+    exactly as they are; what failed; and what is to be done next. Call no tools and answer no questions. Write only the \
+    summary.";
+
+/// Said where nothing else would be said by a user.
+const GO_ON: &str = "Go on with the task.";
+
+/// Part of one request, and not of the transcript.
+fn asked(turn: &Turn, text: &str) -> Item {
+    Item {
+        id: ItemId { turn: turn.no, idx: u32::MAX },
+        body: Body::Message { role: Role::User, parts: vec![Part::text(text)] },
+        status: Status::Completed,
+        provider_id: None,
+        extra: None,
+    }
+}
+
+/// The agent, so that its prompt is found in the cache; free in how it answers, and without calling anything.
+fn summarizer(agent: &Agent) -> Agent {
+    let mut agent = agent.clone();
+    agent.tool_choice = if agent.tools.is_empty() { ToolChoice::Auto } else { ToolChoice::None };
+    agent.sampling.format = None;
+    agent.sampling.max_output_tokens = None;
+    agent
+}
+
+fn is_users(item: &Item) -> bool {
+    matches!(&item.body, Body::Message { role: Role::User, .. })
 }
 
 impl Turn {

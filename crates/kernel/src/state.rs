@@ -56,6 +56,9 @@ pub struct Transcript {
     /// The labels of the tool servers that calls went to: the calls that we run. What a call's tool is may change later.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "crate::json::pairs")]
     pub served: BTreeMap<CallId, String>,
+    /// What a summary that is being made, or was made last, stands for: everything up to and including this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summed_through: Option<ItemId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,6 +123,9 @@ pub struct Live {
     #[serde(with = "crate::json::pairs")]
     pub reserved: BTreeMap<AttemptId, Micros>,
     pub warm: Option<Warm>,
+    /// The last answer's input tokens; 0 if what was said has been summed up since.
+    #[serde(default, skip_serializing_if = "crate::item::is_default")]
+    pub context_tokens: u64,
     /// When the model was last told the time; absent if what it is told does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reminded_at: Option<Millis>,
@@ -143,6 +149,15 @@ pub struct Turn {
     pub tools_next: Option<Vec<Tool>>,
     /// The tries of the current step that are under way.
     pub attempts: BTreeMap<AttemptNo, Attempt>,
+    /// What was said is being summed up; the next step waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summing: Option<Summing>,
+    /// How many tries of a summary the turn has made since it had one.
+    #[serde(default, skip_serializing_if = "crate::item::is_default")]
+    pub sums_made: u32,
+    /// Offers that failed at it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sums_failed: Vec<(Option<String>, Failure)>,
     /// How many tries the current step has had.
     pub attempts_made: u32,
     /// Offers that failed in the current step.
@@ -168,6 +183,13 @@ pub struct Attempt {
     pub placed_at: Millis,
     /// It won: its answer is the one that is shown.
     pub chosen: bool,
+}
+
+/// A summary under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summing {
+    pub id: AttemptId,
+    pub attempt: Attempt,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -301,10 +323,24 @@ impl Session {
     }
 }
 
+impl Turn {
+    /// Every attempt that has no end yet, with its name.
+    pub fn under_way(&self) -> impl Iterator<Item = (AttemptId, &Attempt)> {
+        let steps = self
+            .attempts
+            .iter()
+            .map(|(&attempt, it)| (AttemptId { turn: self.no, step: self.step, attempt }, it));
+        steps.chain(self.summing.iter().map(|it| (it.id, &it.attempt)))
+    }
+}
+
 impl Live {
     pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
         let turn = self.turn.as_ref().filter(|it| it.no == id.turn && it.step == id.step)?;
-        turn.attempts.get(&id.attempt)
+        match &turn.summing {
+            Some(summing) if summing.id == id => Some(&summing.attempt),
+            Some(_) | None => turn.attempts.get(&id.attempt),
+        }
     }
 
     pub fn reserved_total(&self) -> Micros {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::event::{End, Event};
+use crate::event::{End, Event, Try};
 use crate::ids::{ItemId, Millis, Seq};
 use crate::input::Visible;
 use crate::item::{Body, Item, Status};
@@ -49,6 +49,9 @@ impl Transcript {
                 provider_id: None,
                 extra: None,
             }),
+            Event::AttemptOpened { why: Try::SumUp, .. } => {
+                self.summed_through = self.entries.last().map(|it| it.item.id);
+            }
             Event::Compacted { item } => self.push(item.clone()),
             Event::TurnEnded { turn, end } => {
                 self.say_waiting();
@@ -75,6 +78,7 @@ impl Transcript {
             | Event::Placed { .. }
             | Event::NotPlaced { .. }
             | Event::AttemptChosen { .. }
+            | Event::SummedUp { .. }
             | Event::AttemptFailed { .. }
             | Event::AttemptLost { .. }
             | Event::AttemptDropped { .. }

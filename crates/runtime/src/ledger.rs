@@ -344,6 +344,7 @@ impl Drop for Flight {
 fn cost(event: &Event) -> Option<(AttemptId, Micros)> {
     match event {
         Event::Replied { attempt, cost, .. }
+        | Event::SummedUp { attempt, cost, .. }
         | Event::AttemptFailed { attempt, cost, .. }
         | Event::AttemptLost { attempt, cost, .. }
         | Event::AttemptDropped { attempt, cost } => Some((*attempt, cost.micros)),

@@ -3,6 +3,7 @@
 use everstate_kernel::event::{Append, End, Event, Pause, Why};
 use everstate_kernel::ids::{AttemptId, CallId, Millis, TurnNo};
 use everstate_kernel::item::{Body, Item, Outcome, Part, Role};
+use everstate_kernel::money::Usage;
 use everstate_kernel::plan::Plan;
 use everstate_kernel::tool::{Runs, Safety};
 
@@ -89,17 +90,13 @@ impl Timeline {
                 let offer = self.offer(*attempt);
                 lines.push(Line::row("chosen", format!("{offer} spoke first")).tone(Tone::Dim));
             }
+            Event::SummedUp { attempt, end, cost } => {
+                let text = self.used(*attempt, &end.usage, at);
+                lines.push(Line::row("summary", text).cost(cost.micros, end.usage.estimated));
+            }
             Event::Replied { attempt, items, end, cost } => {
-                let took = self.placed.get(&key(*attempt)).map(|it| at.saturating_sub(it.0));
-                let usage = &end.usage;
-                let cached = match usage.cached {
-                    0 => String::new(),
-                    n => format!(" ({} from cache)", words::number(n)),
-                };
-                let took = took.map(|it| format!(", {}", words::span(it))).unwrap_or_default();
-                let (input, output) = (words::number(usage.input), words::number(usage.output));
-                let text = format!("{input} in{cached}, {output} out{took}");
-                lines.push(Line::row("model", text).cost(cost.micros, usage.estimated));
+                let text = self.used(*attempt, &end.usage, at);
+                lines.push(Line::row("model", text).cost(cost.micros, end.usage.estimated));
                 self.last_offer = Some(self.offer(*attempt));
                 self.hear_items(items, lines);
             }
@@ -312,6 +309,18 @@ impl Timeline {
             _ => format!("{}.{}", place.0, place.1),
         };
         Line::row(word, format!("{}   {why}", plan.offer)).step(step).tone(tone)
+    }
+
+    /// The tokens of an answer, and how long it took.
+    fn used(&self, attempt: AttemptId, usage: &Usage, at: Millis) -> String {
+        let took = self.placed.get(&key(attempt)).map(|it| at.saturating_sub(it.0));
+        let cached = match usage.cached {
+            0 => String::new(),
+            n => format!(" ({} from cache)", words::number(n)),
+        };
+        let took = took.map(|it| format!(", {}", words::span(it))).unwrap_or_default();
+        let (input, output) = (words::number(usage.input), words::number(usage.output));
+        format!("{input} in{cached}, {output} out{took}")
     }
 
     /// What the model said and asked for.

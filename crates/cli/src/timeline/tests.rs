@@ -186,6 +186,7 @@ fn terms() -> TurnTerms {
         echo: None,
         trace: None,
         remind_every_ms: None,
+        compact: None,
     }
 }
 

@@ -239,6 +239,7 @@ impl Voice {
             | Event::AttemptOpened { .. }
             | Event::NotPlaced { .. }
             | Event::AttemptChosen { .. }
+            | Event::SummedUp { .. }
             | Event::AttemptFailed { .. }
             | Event::AttemptLost { .. }
             | Event::AttemptDropped { .. }

@@ -241,6 +241,7 @@ pub(crate) fn begin(request: &CreateRequest) -> Begin {
         echo: Some(request.echo.clone()),
         trace: None,
         remind_every_ms: None,
+        compact: None,
     };
     Begin { items, answers, approvals, terms, when_busy: WhenBusy::Refuse }
 }

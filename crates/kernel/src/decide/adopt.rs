@@ -66,10 +66,8 @@ impl Draft<'_> {
     /// Attempts whose prompt may have left are lost; those not yet placed are simply placed again.
     fn lose_attempts(&mut self) -> (bool, bool) {
         let Some(turn) = &self.live.turn else { return (false, false) };
-        let (no, step) = (turn.no, turn.step);
-        let sent = turn.attempts.iter().filter(|(_, it)| it.plan.is_some());
-        let sent: Vec<AttemptId> =
-            sent.map(|(&attempt, _)| AttemptId { turn: no, step, attempt }).collect();
+        let sent = turn.under_way().filter(|(_, it)| it.plan.is_some());
+        let sent: Vec<AttemptId> = sent.map(|(id, _)| id).collect();
         let mut was_shown = false;
         for &attempt in &sent {
             was_shown |= self.was_shown(attempt);
@@ -78,6 +76,7 @@ impl Draft<'_> {
             self.push(Event::AttemptLost { attempt, frames, cost });
             self.seal(attempt);
         }
-        (!sent.is_empty(), was_shown)
+        // A step goes on without a summary, or asks for another.
+        (sent.iter().any(|it| !it.is_aside()), was_shown)
     }
 }

@@ -31,6 +31,10 @@ impl Draft<'_> {
         let committed = turn.cost.saturating_add(self.live.reserved_total());
         let cost_max = turn.terms.limits.cost_max;
         if cost_max.is_some_and(|max| committed.saturating_add(plan.reserved) > max) {
+            if attempt.is_aside() {
+                self.drop_attempt(attempt);
+                return self.do_without();
+            }
             // Nothing was sent: a dearer plan than the budget allows is not followed.
             return self.end_turn(End::Incomplete(Cut::Cost));
         }
@@ -48,6 +52,9 @@ impl Draft<'_> {
         let (again_at, end) = (no_offer.again_at, self.unplaceable(&no_offer));
         let lacks_money = self.lacks_money(&no_offer);
         self.push(Event::NotPlaced { attempt, no_offer });
+        if attempt.is_aside() {
+            return if lacks_money { self.lack_money() } else { self.do_without() };
+        }
         let Some(turn) = &self.live.turn else { return };
         if !turn.attempts.is_empty() {
             return;
@@ -109,6 +116,7 @@ impl Draft<'_> {
         let Some(turn) = &self.live.turn else { return };
         let Some(it) = self.live.attempt(attempt) else { return };
         let alone = turn.attempts.len() == 1 && turn.terms.limits.hedge_after_ms.is_none();
+        let alone = alone || attempt.is_aside();
         if it.plan.is_none() || alone || turn.attempts.values().any(|it| it.chosen) {
             return;
         }
@@ -119,6 +127,9 @@ impl Draft<'_> {
     pub(super) fn replied(&mut self, attempt: AttemptId, outputs: Vec<Output>, end: ReplyEnd) {
         let Some(plan) = self.live.attempt(attempt).and_then(|it| it.plan.as_ref()) else { return };
         let cost = Cost { usage: end.usage, micros: plan.price.cost(&end.usage) };
+        if attempt.is_aside() {
+            return self.summed_up(attempt, outputs, end, cost);
+        }
         let called = outputs.iter().any(|it| matches!(it.body, OutputBody::Call { .. }));
         // Nobody would be told what became of a call that was cut short, and it would be asked for again: whatever
         // the provider says, the answer is cut short with it.
@@ -154,6 +165,9 @@ impl Draft<'_> {
         let cost = if was_shown { self.guess(attempt) } else { Cost::default() };
         self.push(Event::AttemptFailed { attempt, failure: failure.clone(), cost });
         self.seal(attempt);
+        if attempt.is_aside() {
+            return self.sum_failed(&failure, others);
+        }
         let Some(turn) = &self.live.turn else { return };
         if !turn.attempts.is_empty() {
             return;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Draft, item};
 use crate::calendar;
 use crate::event::{Cut, End, Event, Try, Why};
-use crate::ids::{AttemptId, CallId, ItemId, TurnNo};
+use crate::ids::{CallId, ItemId, TurnNo};
 use crate::input::{Begin, Caller, Calls, NewItem, WhenBusy};
 use crate::item::{Body, Item, Outcome, Status};
 use crate::state::{CallState, Rejection};
@@ -153,7 +153,8 @@ impl Draft<'_> {
     /// on, and otherwise it waits.
     pub(super) fn go_on(&mut self) {
         let Some(turn) = &self.live.turn else { return };
-        if !turn.attempts.is_empty() || turn.retry_at.is_some() || turn.paused.is_some() {
+        let is_busy = !turn.attempts.is_empty() || turn.summing.is_some();
+        if is_busy || turn.retry_at.is_some() || turn.paused.is_some() {
             return;
         }
         let calls = turn.terms.calls;
@@ -170,7 +171,14 @@ impl Draft<'_> {
     }
 
     pub(super) fn next_step(&mut self) {
-        let Some(turn) = &self.live.turn else { return };
+        if !self.is_spent() && !self.sum_up() {
+            self.begin_step();
+        }
+    }
+
+    /// May the turn go no further, for now or at all? Then it is said why.
+    pub(super) fn is_spent(&mut self) -> bool {
+        let Some(turn) = &self.live.turn else { return true };
         let limits = &turn.terms.limits;
         let reached = [
             (turn.step >= limits.steps_max, Cut::Steps),
@@ -180,13 +188,20 @@ impl Draft<'_> {
             (turn.worked_ms >= limits.work_ms_max, Cut::WorkTime),
         ];
         if let Some((_, cut)) = reached.iter().find(|(reached, _)| *reached) {
-            return self.end_turn(End::Incomplete(*cut));
+            self.end_turn(End::Incomplete(*cut));
+            return true;
         }
-        let (turn, step) = (turn.no, turn.step + 1);
-        // Whatever is said while it is paused shall be heard in this step: it has not begun.
+        // Whatever is said while it is paused shall be heard in the next step, which has not begun.
         if self.live.session_left() == Some(0) {
-            return self.lack_money();
+            self.lack_money();
+            return true;
         }
+        false
+    }
+
+    pub(super) fn begin_step(&mut self) {
+        let Some(turn) = &self.live.turn else { return };
+        let (turn, step) = (turn.no, turn.step + 1);
         self.remind();
         self.push(Event::StepStarted { turn, step });
         self.open_attempt(Try::First);
@@ -206,9 +221,9 @@ impl Draft<'_> {
     /// unanswered call, and nobody would answer these.
     pub(super) fn end_turn(&mut self, end: End) {
         let Some(turn) = &self.live.turn else { return };
-        let (no, step) = (turn.no, turn.step);
-        for attempt in turn.attempts.keys().copied().collect::<Vec<_>>() {
-            self.drop_attempt(AttemptId { turn: no, step, attempt });
+        let no = turn.no;
+        for attempt in turn.under_way().map(|(id, _)| id).collect::<Vec<_>>() {
+            self.drop_attempt(attempt);
         }
         if end != End::Completed {
             for call in self.live.calls.keys().copied().collect::<Vec<_>>() {

@@ -80,6 +80,12 @@ fn a_snapshot_without_what_came_later_is_read() {
         "paused",
         "tools_next",
         "remind_every_ms",
+        "compact",
+        "context_tokens",
+        "summing",
+        "summed_through",
+        "sums_made",
+        "sums_failed",
     ];
     in_a_life(|world| {
         let mut kept = serde_json::to_value(world.session()).unwrap();

@@ -16,6 +16,7 @@ use everstate_kernel::tool::Runs;
 use crate::world::World;
 
 mod configured;
+mod summing;
 
 type Check = fn(&World) -> Result<(), String>;
 
@@ -54,6 +55,7 @@ pub(crate) const PROMISES: &[(&str, Check)] = &[
     ("a paused turn can be cancelled and steered", configured::paused_listens),
     ("what was configured is known", configured::configured_is_known),
     ("an answer is asked for and read with the tools of its time", configured::tools_of_their_time),
+    ("a summary is made before the step that needs one, and of no other", summing::summed_when_due),
     ("the model is told the time when it is due, and not before", configured::time_is_told),
 ];
 
@@ -95,7 +97,9 @@ fn legal_or_waiting(world: &World) -> Result<(), String> {
         .collect();
     for id in &asked {
         let request = session.request(*id).ok_or("wanted, but there is no request")?;
-        ensure(request.items == sent, || "the request is not what the transcript says".into())?;
+        let said: Vec<_> = request.items.iter().filter(|it| it.id.idx != u32::MAX).collect();
+        ensure(said.into_iter().eq(&sent), || "it is not what the transcript says".into())?;
+        ensure(illegal(&request.items).is_none(), || format!("{:?}", illegal(&request.items)))?;
         ensure(session.live.calls.is_empty(), || {
             format!("asked with open calls: {:?}", session.live.calls)
         })?;
@@ -212,10 +216,7 @@ fn reservations_return(world: &World) -> Result<(), String> {
     let running: BTreeSet<AttemptId> = live
         .turn
         .iter()
-        .flat_map(|turn| {
-            let placed = turn.attempts.iter().filter(|(_, it)| it.plan.is_some());
-            placed.map(|(&attempt, _)| AttemptId { turn: turn.no, step: turn.step, attempt })
-        })
+        .flat_map(|turn| turn.under_way().filter(|(_, it)| it.plan.is_some()).map(|(id, _)| id))
         .collect();
     let held: BTreeSet<AttemptId> = live.reserved.keys().copied().collect();
     ensure(held == running, || format!("held for {held:?}, running {running:?}"))
@@ -225,6 +226,7 @@ fn spent_is_summed(world: &World) -> Result<(), String> {
     let spent: u64 = events(world)
         .map(|(_, it)| match it {
             Event::Replied { cost, .. }
+            | Event::SummedUp { cost, .. }
             | Event::AttemptFailed { cost, .. }
             | Event::AttemptLost { cost, .. }
             | Event::AttemptDropped { cost, .. } => cost.micros,
@@ -262,7 +264,7 @@ fn limits_hold(world: &World) -> Result<(), String> {
     let mut now_at = (0, 0);
     for (_, event) in events(world) {
         match event {
-            Event::AttemptOpened { attempt, why } => {
+            Event::AttemptOpened { attempt, why } if !attempt.is_aside() => {
                 *attempts.entry((attempt.turn, attempt.step)).or_default() += 1;
                 *restarts.entry(attempt.turn).or_default() += u32::from(*why == Try::Restart);
             }

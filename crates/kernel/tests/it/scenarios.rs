@@ -4,6 +4,7 @@ mod asking;
 mod configuring;
 mod edges;
 mod play;
+mod summing;
 
 use expect_test::{Expect, expect};
 

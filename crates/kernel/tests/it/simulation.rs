@@ -78,10 +78,21 @@ struct Seen {
     paused: u64,
     resumed: u64,
     reminded: u64,
+    summed: u64,
+    summed_in_vain: u64,
 }
 
 impl Seen {
     fn count(&mut self, world: &World) {
+        for append in &world.log {
+            let is_sum = |it: &&Event| matches!(it, Event::SummedUp { .. });
+            let n_sums = append.events.iter().filter(is_sum).count() as u64;
+            let is_kept = |it: &Event| matches!(it, Event::Compacted { .. });
+            match append.events.iter().any(is_kept) {
+                true => self.summed += n_sums,
+                false => self.summed_in_vain += n_sums,
+            }
+        }
         for event in world.log.iter().flat_map(|it| &it.events) {
             self.events += 1;
             match event {
@@ -124,6 +135,8 @@ impl Seen {
             self.paused,
             self.resumed,
             self.reminded,
+            self.summed,
+            self.summed_in_vain,
         ];
         assert!(
             one_seed || counts.iter().all(|it| *it > 0),

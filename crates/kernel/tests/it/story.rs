@@ -47,6 +47,7 @@ fn line((append, event): (&Append, &Event)) -> String {
         Event::NotPlaced { attempt, .. } => format!("{attempt} not placed"),
         Event::AttemptChosen { attempt } => format!("{attempt} chosen"),
         Event::Replied { attempt, items, .. } => format!("{attempt} replied: {}", said(items)),
+        Event::SummedUp { attempt, cost, .. } => format!("{attempt} summed up{}", paid(cost)),
         Event::AttemptFailed { attempt, failure, cost } => {
             format!("{attempt} failed: {}{}", word(&failure.class), paid(cost))
         }

@@ -49,6 +49,7 @@ pub(crate) fn terms() -> TurnTerms {
         echo: None,
         trace: None,
         remind_every_ms: None,
+        compact: None,
     }
 }
 

@@ -9,7 +9,7 @@ use everstate_kernel::delta::{Delta, Finish, Fold, Opening, ReplyEnd};
 use everstate_kernel::event::{Append, End};
 use everstate_kernel::fork::Lineage;
 use everstate_kernel::ids::{
-    Address, AttemptId, BUCKETS, CallId, ItemId, SessionId, base32, from_base32,
+    ASIDE, Address, AttemptId, BUCKETS, CallId, ItemId, SessionId, base32, from_base32,
 };
 use everstate_kernel::input::{Begin, Create, Input, NewItem, WhenBusy};
 use everstate_kernel::item::{
@@ -111,6 +111,7 @@ fn names_read_as_the_papers_say() {
     assert_eq!(Address { session, turn: 1, step: 3 }.to_string(), format!("{session}/1.3"));
     assert_eq!(CallId { turn: 2, n: 1 }.to_string(), "2/c1");
     assert_eq!(AttemptId { turn: 1, step: 2, attempt: 3 }.to_string(), "1.2#3");
+    assert_eq!(AttemptId { turn: 1, step: 2, attempt: ASIDE + 3 }.to_string(), "1.2#+3");
 }
 
 #[test]

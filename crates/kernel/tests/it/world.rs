@@ -317,7 +317,7 @@ impl World {
         let outputs = self.reply();
         let turn = self.owner.session.live.turn.as_ref()?;
         let (resumable, attached) = (turn.terms.resumable, turn.terms.caller == Caller::Attached);
-        if (resumable || attached) && self.rng.percent(40) {
+        if !attempt.is_aside() && (resumable || attached) && self.rng.percent(40) {
             // Several attempts: whoever speaks first asks first.
             self.feed(Input::Spoke { attempt }, None);
             let still = self.owner.session.live.attempt(attempt).is_some()
@@ -356,7 +356,10 @@ impl World {
                 let end = ReplyEnd { finish: Finish::Length, ..stop() };
                 Input::Replied { attempt, outputs, end }
             }
-            _ => Input::Replied { attempt, outputs, end: stop() },
+            _ => {
+                let usage = Usage { input: 3 + self.rng.below(3), ..stop().usage };
+                Input::Replied { attempt, outputs, end: ReplyEnd { usage, ..stop() } }
+            }
         })
     }
 
@@ -451,6 +454,9 @@ impl World {
         }
         if self.n_said.is_multiple_of(3) {
             terms.remind_every_ms = Some(400);
+        }
+        if self.n_said.is_multiple_of(4) {
+            terms.compact = Some(Compact { at_tokens: 4 });
         }
         let when_busy = [WhenBusy::Refuse, WhenBusy::Steer, WhenBusy::Supersede];
         let when_busy = self.rng.pick(&when_busy).unwrap();

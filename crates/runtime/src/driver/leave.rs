@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use everstate_kernel::ids::{AttemptId, SessionId};
+use everstate_kernel::ids::SessionId;
 use everstate_kernel::input::Input;
 use everstate_kernel::state::Rejection;
 
@@ -142,10 +142,9 @@ impl Driver {
             return;
         };
         let Some(turn) = &self.state.live.turn else { return };
-        let ran = turn.attempts.iter().filter_map(|(&attempt, it)| {
-            let id = AttemptId { turn: turn.no, step: turn.step, attempt };
-            it.plan.as_ref().map(|plan| (id, plan.expected))
-        });
+        let ran = turn
+            .under_way()
+            .filter_map(|(id, it)| it.plan.as_ref().map(|plan| (id, plan.expected)));
         ledger.lost(&about.project, self.session, ran, self.host.ports.clock.now());
     }
 

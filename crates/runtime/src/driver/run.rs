@@ -133,6 +133,7 @@ impl Driver {
             letter,
             resumable: turn.terms.resumable,
             asks_first: turn.attempts.len() > 1 || turn.terms.limits.hedge_after_ms.is_some(),
+            is_shown: !attempt.is_aside(),
             host: Arc::clone(&self.host),
             fate: Arc::clone(&self.slot.fate),
             mail: mail.clone(),

@@ -29,6 +29,8 @@ pub(crate) struct ModelWork {
     pub(crate) resumable: bool,
     /// Others may speak for the same step: ask before the first word is shown.
     pub(crate) asks_first: bool,
+    /// Is anybody told what it says? Of a summary only the whole is of use, and only to the session.
+    pub(crate) is_shown: bool,
     pub(crate) host: Arc<Inner>,
     pub(crate) fate: Arc<Fate>,
     pub(crate) mail: UnboundedSender<Mail>,
@@ -182,6 +184,9 @@ impl Talk<'_> {
             self.work.host.health.spoke(offer, now.saturating_sub(self.asked_at));
         }
         self.whole.push(&delta);
+        if !self.work.is_shown {
+            return;
+        }
         self.held_bytes += weight(&delta);
         self.held_since.get_or_insert(now);
         self.held.push(delta);

@@ -414,6 +414,7 @@ pub(crate) fn terms() -> TurnTerms {
         echo: Some(Json::of(&json!({}))),
         trace: None,
         remind_every_ms: None,
+        compact: None,
     }
 }
 

@@ -142,6 +142,10 @@ impl Turn {
                 more.extend(self.spent(cost));
                 spans.extend(self.attempt_span(*attempt, at, reading, None, more));
             }
+            Event::SummedUp { attempt, cost, .. } => {
+                let more = self.spent(cost);
+                spans.extend(self.attempt_span(*attempt, at, reading, None, more));
+            }
             Event::AttemptFailed { attempt, failure, cost } => {
                 let mut more = self.spent(cost);
                 if let Some(status) = failure.status {

@@ -29,6 +29,7 @@ impl Purse {
         match event {
             Event::Placed { attempt, plan } => _ = self.held.insert(*attempt, plan.reserved),
             Event::Replied { attempt, cost, .. }
+            | Event::SummedUp { attempt, cost, .. }
             | Event::AttemptFailed { attempt, cost, .. }
             | Event::AttemptLost { attempt, cost, .. }
             | Event::AttemptDropped { attempt, cost } => {

@@ -123,7 +123,8 @@ impl Play {
                 self.feed(Input::NotPlaced { attempt, no_offer });
             }
             "spoke" => {
-                let attempt = self.numbered(rest);
+                let attempt =
+                    if rest.is_empty() { self.attempt(true) } else { self.numbered(rest) };
                 self.feed(Input::Spoke { attempt });
             }
             "model" => self.model(rest),
@@ -209,6 +210,18 @@ impl Play {
                 self.log.clear();
                 self.feed(Input::Import(Box::new(import)));
             }
+            "asked" => {
+                let request = self.session.request(self.attempt(true)).expect("it is wanted");
+                let items: Vec<Item> = request.items.iter().map(|it| (**it).clone()).collect();
+                let (agent, choice) = (&request.agent, &request.tool_choice);
+                self.told.push_str(&format!(
+                    "    asks with {} tools, {choice:?}, {:?}, at most {:?}: {}\n",
+                    agent.tools.len(),
+                    agent.sampling.format,
+                    agent.sampling.max_output_tokens,
+                    story::said(&items)
+                ));
+            }
             "tools" => {
                 let request = self.session.request(self.attempt(true)).expect("it is wanted");
                 let names: Vec<&str> =
@@ -279,6 +292,9 @@ impl Play {
                 "at_end" => self.terms.visible = Visible::AtEnd,
                 "hedge" => self.terms.limits.hedge_after_ms = Some(50),
                 "steps" => self.terms.limits.steps_max = n,
+                "compact" => {
+                    self.terms.compact = Some(Compact { at_tokens: n.into() });
+                }
                 "remind" => self.terms.remind_every_ms = Some(n.into()),
                 "calls" => self.terms.limits.calls_max = n,
                 "cost" => self.terms.limits.cost_max = Some(n.into()),
@@ -346,6 +362,9 @@ impl Play {
     /// The newest attempt that is placed, or is not.
     fn attempt(&self, placed: bool) -> AttemptId {
         let turn = self.session.live.turn.as_ref().expect("a turn runs");
+        if let Some(it) = turn.summing.as_ref().filter(|it| it.attempt.plan.is_some() == placed) {
+            return it.id;
+        }
         let mut attempts = turn.attempts.iter().rev();
         let (&attempt, _) =
             attempts.find(|(_, it)| it.plan.is_some() == placed).expect("there is such an attempt");

@@ -148,6 +148,7 @@ fn note(event: &Event, place: &mut Place) {
         | Event::NotPlaced { attempt, .. }
         | Event::AttemptChosen { attempt }
         | Event::Replied { attempt, .. }
+        | Event::SummedUp { attempt, .. }
         | Event::AttemptFailed { attempt, .. }
         | Event::AttemptLost { attempt, .. }
         | Event::AttemptDropped { attempt, .. }

@@ -124,6 +124,11 @@ impl Attempts {
                 attempt,
                 json!({ "kind": "replied", "seq": seq, "at": at, "cost_micros": cost.micros, "usage": end.usage }),
             ),
+            Event::SummedUp { cost, end, .. } => outcome(
+                &mut self.items,
+                attempt,
+                json!({ "kind": "summed_up", "seq": seq, "at": at, "cost_micros": cost.micros, "usage": end.usage }),
+            ),
             Event::AttemptFailed { failure, cost, .. } => outcome(
                 &mut self.items,
                 attempt,
@@ -174,6 +179,7 @@ fn attempt_of(event: &Event) -> Option<AttemptId> {
         Event::Placed { attempt, .. }
         | Event::NotPlaced { attempt, .. }
         | Event::Replied { attempt, .. }
+        | Event::SummedUp { attempt, .. }
         | Event::AttemptFailed { attempt, .. }
         | Event::AttemptLost { attempt, .. }
         | Event::AttemptDropped { attempt, .. } => Some(*attempt),

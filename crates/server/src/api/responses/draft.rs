@@ -164,6 +164,7 @@ fn terms(app: &App, request: &CreateRequest, tools: Vec<Tool>) -> TurnTerms {
         echo: Some(request.echo.clone()),
         trace: None,
         remind_every_ms: None,
+        compact: None,
     }
 }
 
