@@ -5,7 +5,7 @@
 //! client sees (the `request` and `voice` modules of a dialect). Dialects meet in the kernel's items; none translates
 //! to another.
 
-use everstate_kernel::ids::{CallId, ItemId, TurnNo};
+use everstate_kernel::ids::{CallId, ItemId, Seq, TurnNo};
 
 // What all dialects share.
 pub mod upstream;
@@ -27,7 +27,7 @@ pub static DIALECTS: &[&dyn Dialect] = &[&responses::Responses, &chat::Chat];
 
 /// Every voice a turn can be told in, the newest revision of each door first. A revision that was once recorded is
 /// never changed: a turn is told again as it was told first.
-pub static VOICES: &[&str] = &[responses::voice::REVISION];
+pub static VOICES: &[&str] = &[responses::voice::REVISION, agents::voice::REVISION];
 
 /// The dialect of this name.
 pub fn dialect(name: &str) -> Option<&'static dyn Dialect> {
@@ -40,6 +40,12 @@ pub trait Names {
     fn call(&self, call: CallId) -> String;
     fn approval(&self, call: CallId) -> String;
     fn turn(&self, turn: TurnNo) -> String;
+    /// The session, where clients see sessions.
+    fn session(&self) -> String;
+    /// The same turn as [`Names::turn`], where clients see turns.
+    fn session_turn(&self, turn: TurnNo) -> String;
+    /// The `n`-th event that row `seq` tells.
+    fn event(&self, seq: Seq, n: u32) -> String;
 }
 
 /// Wire names begin with a word for what they name.

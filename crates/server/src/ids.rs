@@ -9,7 +9,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use everstate_dialects::{ItemKind, Names};
 use everstate_kernel::fork::Lineage;
-use everstate_kernel::ids::{CallId, ItemId, SessionId, TurnNo, base32, from_base32};
+use everstate_kernel::ids::{CallId, ItemId, Seq, SessionId, TurnNo, base32, from_base32};
 use everstate_kernel::state::About;
 
 /// The installation's naming key.
@@ -27,14 +27,17 @@ impl std::fmt::Debug for Naming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Response,
+    /// A turn of a session of the Agents API.
+    Turn,
     Item(ItemKind),
     Call,
     Approval,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 11] = [
+    pub(crate) const ALL: [Kind; 12] = [
         Kind::Response,
+        Kind::Turn,
         Kind::Item(ItemKind::Message),
         Kind::Item(ItemKind::Reasoning),
         Kind::Item(ItemKind::FunctionCall),
@@ -50,6 +53,7 @@ impl Kind {
     fn prefix(self) -> &'static str {
         match self {
             Kind::Response => "resp_",
+            Kind::Turn => "turn_",
             Kind::Item(ItemKind::Message) => "msg_",
             Kind::Item(ItemKind::Reasoning) => "rs_",
             Kind::Item(ItemKind::FunctionCall) => "fc_",
@@ -74,6 +78,10 @@ pub(crate) struct Name {
 }
 
 const CHECK: usize = 6;
+
+/// Events are named by their place in their session: six bytes for the row, four for the number in it.
+const EVENT: usize = 10;
+const EVENT_PREFIX: &str = "evt_";
 
 impl Naming {
     pub(crate) fn new(secret: &[u8; 32]) -> Naming {
@@ -104,12 +112,46 @@ impl Naming {
         read_body(kind, bytes.get(..bytes.len().checked_sub(CHECK)?)?)
     }
 
+    /// The name of an event: of the same session, a later one has a greater name.
+    fn write_event(&self, project: &str, session: SessionId, seq: Seq, n: u32) -> String {
+        let mut bytes = [0; EVENT + CHECK];
+        let (body, check) = bytes.split_at_mut(EVENT);
+        body[..6].copy_from_slice(&seq.to_be_bytes()[2..]);
+        body[6..].copy_from_slice(&n.to_be_bytes());
+        check.copy_from_slice(&self.check_event(project, session, body));
+        format!("{EVENT_PREFIX}{}", base32(&bytes))
+    }
+
+    /// The row that the event tells, and its number there. `None`: it is no event of this session.
+    #[cfg(test)]
+    pub(crate) fn read_event(
+        &self,
+        project: &str,
+        session: SessionId,
+        text: &str,
+    ) -> Option<(Seq, u32)> {
+        let bytes = from_base32(text.strip_prefix(EVENT_PREFIX).filter(|it| it.len() < 64)?)?;
+        let (body, check) = bytes.split_at_checked(EVENT)?;
+        verify_slices_are_equal(check, &self.check_event(project, session, body)).ok()?;
+        let (seq, n) = body.split_at(6);
+        let number = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, it| sum << 8 | u64::from(*it));
+        Some((number(seq), u32::try_from(number(n)).ok()?))
+    }
+
+    fn check_event(&self, project: &str, session: SessionId, body: &[u8]) -> [u8; CHECK] {
+        self.check_of(project, EVENT_PREFIX, &[&session.0.to_be_bytes(), body])
+    }
+
     fn check(&self, project: &str, kind: Kind, body: &[u8]) -> [u8; CHECK] {
+        self.check_of(project, kind.prefix(), &[body])
+    }
+
+    fn check_of(&self, project: &str, prefix: &str, body: &[&[u8]]) -> [u8; CHECK] {
         let mut mac = hmac::Context::with_key(&self.key);
         mac.update(project.as_bytes());
         mac.update(&[0]);
-        mac.update(kind.prefix().as_bytes());
-        mac.update(body);
+        mac.update(prefix.as_bytes());
+        body.iter().for_each(|it| mac.update(it));
         let tag = mac.sign();
         tag.as_ref()[..CHECK].try_into().expect("a hash is longer than its check")
     }
@@ -184,6 +226,18 @@ impl Names for SessionNames {
 
     fn turn(&self, turn: TurnNo) -> String {
         self.write(Kind::Response, turn, 0)
+    }
+
+    fn session(&self) -> String {
+        self.session.to_string()
+    }
+
+    fn session_turn(&self, turn: TurnNo) -> String {
+        self.write(Kind::Turn, turn, 0)
+    }
+
+    fn event(&self, seq: Seq, n: u32) -> String {
+        self.naming.write_event(&self.project, self.session, seq, n)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Names as plain as can be.
 
 use everstate_dialects::{ItemKind, Names};
-use everstate_kernel::ids::{CallId, ItemId, TurnNo};
+use everstate_kernel::ids::{CallId, ItemId, Seq, TurnNo};
 
 pub(crate) struct Plain;
 
@@ -30,5 +30,17 @@ impl Names for Plain {
 
     fn turn(&self, turn: TurnNo) -> String {
         format!("resp_{turn}")
+    }
+
+    fn session(&self) -> String {
+        "ses_1".to_owned()
+    }
+
+    fn session_turn(&self, turn: TurnNo) -> String {
+        format!("turn_{turn}")
+    }
+
+    fn event(&self, seq: Seq, n: u32) -> String {
+        format!("evt_{seq}_{n}")
     }
 }

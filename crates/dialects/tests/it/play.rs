@@ -37,13 +37,7 @@ pub(crate) struct Play {
 
 impl Play {
     pub(crate) fn new() -> Play {
-        let mut play = Play {
-            session: Session::default(),
-            rows: Vec::new(),
-            now: 1_700_000_000_000,
-            seq: 0,
-            shown: Vec::new(),
-        };
+        let mut play = Play::empty();
         play.feed(Input::Create(Create {
             id: SessionId(1),
             project: "p".to_owned(),
@@ -56,8 +50,30 @@ impl Play {
         play
     }
 
+    /// Before a session was made.
+    pub(crate) fn empty() -> Play {
+        Play {
+            session: Session::default(),
+            rows: Vec::new(),
+            now: 1_700_000_000_000,
+            seq: 0,
+            shown: Vec::new(),
+        }
+    }
+
     pub(crate) fn feed(&mut self, input: Input) -> &mut Play {
-        self.now += 1000;
+        self.feed_all(vec![input])
+    }
+
+    /// All of it in one append.
+    pub(crate) fn feed_all(&mut self, inputs: Vec<Input>) -> &mut Play {
+        assert!(self.try_all(inputs), "the story is legal");
+        self
+    }
+
+    /// False if it was refused: then nothing happened.
+    pub(crate) fn try_all(&mut self, inputs: Vec<Input>) -> bool {
+        let now = self.now + 1000;
         let shown: Vec<Shown> = self
             .attempt()
             .filter(|_| !self.shown.is_empty())
@@ -68,19 +84,28 @@ impl Play {
             })
             .into_iter()
             .collect();
-        let events = self.session.decide(input, &shown, self.now).expect("the story is legal");
+        let mut session = self.session.clone();
+        let mut append = Append { seq: self.seq + 1, at: now, events: Vec::new() };
+        for input in inputs {
+            let Ok(events) = session.decide(input, &shown, now) else { return false };
+            session.apply(&Append { events: events.clone(), ..append.clone() });
+            append.events.extend(events);
+        }
+        self.now = now;
+        if append.events.is_empty() {
+            return true;
+        }
         self.seq += 1;
-        let append = Append { seq: self.seq, at: self.now, events };
         let before = self.attempt();
-        self.session.apply(&append);
+        self.session = session;
         if self.attempt() != before {
             self.shown.clear();
         }
         self.rows.push(Row::Append(append));
-        self
+        true
     }
 
-    fn attempt(&self) -> Option<AttemptId> {
+    pub(crate) fn attempt(&self) -> Option<AttemptId> {
         let turn = self.session.live.turn.as_ref()?;
         let (&attempt, _) = turn.attempts.iter().next_back()?;
         Some(AttemptId { turn: turn.no, step: turn.step, attempt })

@@ -41,6 +41,25 @@ fn a_name_of_another_project_kind_or_installation_is_none() {
 }
 
 #[test]
+fn events_are_named_in_their_order() {
+    let naming = naming();
+    let session = SessionId(u128::MAX / 3);
+    let keys = [(1, 0), (1, 1), (1, 300), (2, 0), (255, u32::MAX), (256, 0), (1 << 40, 7)];
+    let texts: Vec<String> =
+        keys.iter().map(|&(seq, n)| naming.write_event("demo", session, seq, n)).collect();
+    assert!(texts.is_sorted_by(|a, b| a < b), "{texts:?}");
+    for (key, text) in keys.iter().zip(&texts) {
+        assert_eq!(naming.read_event("demo", session, text), Some(*key));
+        assert_eq!(naming.read_event("other", session, text), None);
+        assert_eq!(naming.read_event("demo", SessionId(1), text), None);
+        assert_eq!(naming.read("demo", text), None);
+    }
+    for nonsense in ["", "evt_", "evt_0", &format!("evt_{}", "0".repeat(99)), &texts[0][1..]] {
+        assert_eq!(naming.read_event("demo", session, nonsense), None, "{nonsense}");
+    }
+}
+
+#[test]
 fn what_a_fork_inherited_keeps_its_names() {
     let naming = naming();
     let about = |id, lineage| About {
