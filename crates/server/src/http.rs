@@ -45,6 +45,7 @@ pub(crate) fn doors() -> Router<Arc<App>> {
         .merge(api::health::routes())
         .merge(api::internal::routes())
         .merge(api::responses::routes())
+        .merge(api::agents::routes())
         .merge(api::models::routes())
         .merge(api::everstate::routes())
         .merge(api::later::routes())
@@ -246,6 +247,21 @@ impl FromRequestParts<Arc<App>> for Id {
     }
 }
 
+/// Several such segments, in their order.
+#[derive(Debug)]
+pub(crate) struct Ids<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Ids<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Ids<T>> {
+        match Path::<T>::from_request_parts(parts, app).await {
+            Ok(Path(ids)) => Ok(Ids(ids)),
+            Err(_) => Err(ApiError::new(&codes::NOT_FOUND, "the address is not UTF-8").param("id")),
+        }
+    }
+}
+
 /// Parameters after the question mark. Unknown ones are left alone: clients add their own.
 #[derive(Debug)]
 pub(crate) struct Params<T>(pub T);
@@ -289,6 +305,11 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         ([(header::CONTENT_TYPE, "application/json")], self.0).into_response()
     }
+}
+
+/// It is on disk, and will be done.
+pub(crate) fn accepted() -> Response {
+    StatusCode::ACCEPTED.into_response()
 }
 
 /// Nothing is said for so long: then a comment is, so that nobody on the way takes the connection for dead.

@@ -123,7 +123,6 @@ impl Naming {
     }
 
     /// The row that the event tells, and its number there. `None`: it is no event of this session.
-    #[cfg(test)]
     pub(crate) fn read_event(
         &self,
         project: &str,
@@ -198,6 +197,17 @@ impl SessionNames {
     /// Who minted the names of this turn: an ancestor, for what a fork inherited.
     fn minter(&self, turn: TurnNo) -> SessionId {
         self.lineage.iter().find(|it| it.through >= turn).map_or(self.session, |it| it.session)
+    }
+
+    /// What this names in the session; `None` if it was not given out for it.
+    pub(crate) fn read(&self, text: &str, kind: Kind) -> Option<Name> {
+        let name = self.naming.read(&self.project, text)?;
+        (name.kind == kind && name.session == self.minter(name.turn)).then_some(name)
+    }
+
+    /// The row that an event of the session tells, and the event's number there.
+    pub(crate) fn read_event(&self, text: &str) -> Option<(Seq, u32)> {
+        self.naming.read_event(&self.project, self.session, text)
     }
 
     /// A name of any kind.

@@ -40,6 +40,8 @@ pub struct CreateSession {
     pub review: Review,
     pub spend_limit_cents: Option<u64>,
     pub stream: bool,
+    /// Are the stream's events padded?
+    pub include_obfuscation: bool,
 }
 
 /// `POST /v1/agents/sessions/{id}`: what is absent stays.
@@ -98,13 +100,14 @@ pub fn read_session_create(body: &[u8]) -> Result<CreateSession, Complaint> {
         None => return Err(missing("environment")),
     };
     let stream = body.get("stream").map(|it| boolean("stream", it)).transpose()?.unwrap_or(false);
-    if let Some(options) = body.get("stream_options") {
-        read_stream_options(options)?;
-        if !stream {
+    let include_obfuscation = match body.get("stream_options") {
+        Some(_) if !stream => {
             let message = "Invalid 'stream_options': only allowed when 'stream' is true.";
             return Err(invalid("stream_options", message.to_owned()));
         }
-    }
+        Some(options) => read_stream_options(options)?,
+        None => true,
+    };
     let input = match body.get("input") {
         Some(json) => input::read_input("input", json)?,
         // Nothing else could begin a turn for a session that has no environment.
@@ -121,6 +124,7 @@ pub fn read_session_create(body: &[u8]) -> Result<CreateSession, Complaint> {
         review: read_review(&body)?.unwrap_or_default(),
         spend_limit_cents: read_spend(&body)?.flatten(),
         stream,
+        include_obfuscation,
     })
 }
 
@@ -157,13 +161,13 @@ fn read_environment(json: &Json) -> Result<Environment, Complaint> {
     Ok(Environment::None)
 }
 
-/// Events are never padded, whatever is said.
-fn read_stream_options(json: &Json) -> Result<(), Complaint> {
+/// Are events padded?
+fn read_stream_options(json: &Json) -> Result<bool, Complaint> {
     let options = fields("stream_options", json)?;
     only("stream_options", &options, &["include_obfuscation"])?;
     match options.get("include_obfuscation") {
-        Some(json) => boolean("stream_options.include_obfuscation", json).map(drop),
-        None => Ok(()),
+        Some(json) => boolean("stream_options.include_obfuscation", json),
+        None => Ok(true),
     }
 }
 

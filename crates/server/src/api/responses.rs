@@ -31,6 +31,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 }
 
 pub(crate) use draft::{fold, turn_name};
+pub(crate) use follow::complaint;
 
 /// The door's name in a session's first fact.
 pub(crate) const DOOR: &str = "responses";

@@ -106,6 +106,8 @@ codes! {
     // Repeats.
     IDEMPOTENCY_KEY_REUSED: "idempotency_key_reused", 422, INVALID, false, exit 2,
         "This Idempotency-Key was used within 24 hours for another request. A repeat has to be the same, byte for byte.";
+    IDEMPOTENCY_CONFLICT: "idempotency_conflict", 409, INVALID, false, exit 2,
+        "This Idempotency-Key was used within 24 hours for other events of a session. A repeat has to be the same, byte for byte.";
     BUNDLE_DAMAGED: "bundle_damaged", 400, INVALID, false, exit 2,
         "The bundle is cut, was changed, or says what cannot be true. Nothing of it was kept. Export it again, and compare its sum on the way.";
     BUNDLE_NEWER: "bundle_newer", 400, INVALID, false, exit 2,

@@ -47,7 +47,8 @@ impl Trial {
             name
         };
         let agent = json!({ "model": "rehearsal", "name": "ours" });
-        make("agents", "/v1/agents".to_owned(), agent.clone()).await;
+        make("agents", "/v1/agents".to_owned(), agent).await;
+        let agent = json!({ "model": "rehearsal" });
         let session =
             json!({ "agent": agent, "environment": { "type": "none" }, "input": "secret" });
         make("/v1/agents/sessions", "/v1/agents/sessions".to_owned(), session).await;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // In a test, whatever is not there is a failure.
 
 mod access;
+mod agents;
 mod bad_input;
 mod bundles;
 mod budgets;

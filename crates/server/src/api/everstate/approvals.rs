@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::effects::{self, each_session};
 use super::sessions::call_row;
+use crate::api::agents;
 use crate::api::responses::turn_name;
 use crate::app::App;
 use crate::error::{ApiError, Result, codes, shown};
@@ -96,12 +97,14 @@ pub(super) async fn answer(
         .await
         .map_err(|err| answered(refuse::feed(err, session), session))?;
     let now = app.session(&who, session).await?;
+    let names = app.names(App::about(&now)?);
+    let is_response = agents::settings(&now).is_none();
     Ok(json!({
         "id": said.id,
         "effect": format!("{session}/{call}"),
         "approved": said.approve,
         "starts": starts(&now, call, said.approve),
-        "response": turn_name(&app.names(App::about(&now)?), now.live.turn_no),
+        "response": is_response.then(|| turn_name(&names, now.live.turn_no)),
         "seq": fed.seq,
     })
     .into())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
+use everstate_dialects::Names;
 use everstate_dialects::responses::voice;
 use everstate_kernel::event::{Append, Event};
 use everstate_kernel::ids::{Seq, SessionId};
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::sessions::named;
+use crate::api::agents;
 use crate::api::responses::turn_name;
 use crate::app::App;
 use crate::claim::{Asked, Target};
@@ -58,19 +60,17 @@ pub(super) async fn say(
     }
     let _session = app.gates.session(session).await;
     let state = app.session(&who, session).await?;
-    let mut terms = last_terms(&app, &state).await?;
+    let trace = telemetry::of_request(app.telemetry.as_ref(), &headers);
+    let mut terms = match agents::settings(&state) {
+        Some(doc) => agents::terms(&app, &doc, trace)?,
+        None => again(&app, last_terms(&app, &state).await?, trace),
+    };
     if let Some(model) = &say.model {
         app.stall.want(model).await?;
         let mut agent = (*terms.agent).clone();
         agent.model.clone_from(model);
         terms.agent = Arc::new(agent);
     }
-    terms.constraints = app.settings.constraints();
-    terms.limits = app.settings.limits();
-    terms.caller = Caller::Detached;
-    terms.resumable = true;
-    terms.voice = voice::REVISION.to_owned();
-    terms.trace = telemetry::of_request(app.telemetry.as_ref(), &headers);
     let turn = match &state.live.turn {
         Some(running) if say.steer => running.no,
         _ => state.live.turn_no + 1,
@@ -102,12 +102,27 @@ pub(super) async fn say(
     told(&app, &state, turn, seq)
 }
 
+/// The terms of an earlier turn, for another.
+fn again(app: &App, terms: TurnTerms, trace: Option<String>) -> TurnTerms {
+    TurnTerms {
+        constraints: app.settings.constraints(),
+        limits: app.settings.limits(),
+        caller: Caller::Detached,
+        resumable: true,
+        voice: voice::REVISION.to_owned(),
+        trace,
+        ..terms
+    }
+}
+
 fn told(app: &App, session: &Session, turn: u32, seq: Seq) -> Result<Answer> {
     let about = App::about(session)?;
+    let (names, is_response) = (app.names(about), agents::settings(session).is_none());
     Ok(json!({
         "session": about.id,
         "turn": turn,
-        "response": turn_name(&app.names(about), turn),
+        "response": is_response.then(|| turn_name(&names, turn)),
+        "turn_id": (!is_response).then(|| names.session_turn(turn)),
         "seq": seq,
     })
     .into())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
+use everstate_dialects::Names;
 use everstate_kernel::event::End;
 use everstate_kernel::fork::inherit;
 use everstate_kernel::ids::{Millis, Seq, SessionId, TurnNo};
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::effects::tool_of;
+use crate::api::agents;
 use crate::api::responses::{fold, turn_name};
 use crate::app::App;
 use crate::claim::{Asked, Claimed, Target};
@@ -125,6 +127,7 @@ pub(super) async fn show(
 /// The session as it stands.
 pub(super) fn told(app: &App, session: &Session) -> Result<Value> {
     let about = App::about(session)?;
+    let (names, doc) = (app.names(about), agents::settings(session));
     let live = &session.live;
     let calls: Vec<Value> =
         live.calls.iter().map(|(id, call)| call_row(about.id, &id.to_string(), call)).collect();
@@ -142,7 +145,8 @@ pub(super) fn told(app: &App, session: &Session) -> Result<Value> {
         .map(|(no, past)| {
             json!({
                 "turn": no,
-                "response": turn_name(&app.names(about), *no),
+                "response": doc.is_none().then(|| turn_name(&names, *no)),
+                "turn_id": doc.is_some().then(|| names.session_turn(*no)),
                 "started": past.started,
                 "ended": past.ended,
                 "end": past.end,
@@ -154,6 +158,12 @@ pub(super) fn told(app: &App, session: &Session) -> Result<Value> {
         "project": about.project,
         "door": about.door,
         "named": about.named,
+        "agent": doc.as_ref().map(|it| json!({
+            "id": it.agent_id,
+            "version": it.agent_version,
+            "name": it.agent.name,
+            "model": it.agent.model,
+        })),
         "metadata": about.metadata,
         "created_at": about.created_at,
         "last_at": live.last_at,
@@ -308,17 +318,29 @@ pub(super) async fn fork(
         }
     };
     let session = target.session;
+    // A session of the Agents API has children of its kind, which it goes on with.
+    let doc = agents::settings(&cut);
+    let door = if doc.is_some() { everstate_dialects::agents::DOOR } else { super::DOOR };
+    let named = doc.is_some();
+    let configure = match doc {
+        Some(doc) => {
+            let metadata = agents::pairs(&cut);
+            Some(agents::forked(&app, &who, session, doc, &metadata).await?)
+        }
+        None => None,
+    };
     let create = Create {
         id: session,
         project: who.project.to_string(),
-        door: super::DOOR.to_owned(),
-        named: false,
+        door: door.to_owned(),
+        named,
         metadata: cut.about.as_ref().and_then(|it| it.metadata.clone()),
         inheritance: Some(inheritance),
         epoch: app.epoch(false),
     };
     let how = Feed { key: Some(asked.append_key(&target)) };
-    match app.durable.host.feed(session, vec![Input::Create(create)], how).await {
+    let inputs = std::iter::once(Input::Create(create)).chain(configure.map(Input::Configure));
+    match app.durable.host.feed(session, inputs.collect(), how).await {
         Ok(_) | Err(FeedError::Seen(_)) => {}
         Err(err) => return Err(refuse::feed(err, session)),
     }
@@ -373,7 +395,8 @@ pub(super) async fn delete(
     let id: SessionId = id.parse().map_err(|_| {
         ApiError::new(&codes::NOT_FOUND, "to delete a session, name it in full").param("id")
     })?;
-    app.session(&who, id).await?;
+    let session = app.session(&who, id).await?;
     app.durable.host.delete(id).await?;
+    agents::leave(&app, &who.project, &session).await?;
     Ok(json!({ "id": id, "deleted": true }).into())
 }

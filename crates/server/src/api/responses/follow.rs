@@ -231,9 +231,13 @@ pub(super) fn sse(
     http::events(texts.flat_map(stream::iter))
 }
 
-pub(super) fn complaint(complaint: Complaint) -> ApiError {
+pub(crate) fn complaint(complaint: Complaint) -> ApiError {
     let not_json = complaint.param.is_none() && complaint.code.is_none();
-    let row = if not_json { &codes::INVALID_JSON } else { &codes::INVALID_VALUE };
+    let row = match complaint.code {
+        _ if not_json => &codes::INVALID_JSON,
+        Some("unsupported") => &codes::UNSUPPORTED,
+        Some(_) | None => &codes::INVALID_VALUE,
+    };
     let mut error = ApiError::new(row, complaint.message);
     if let Some(param) = complaint.param {
         error = error.param(param);

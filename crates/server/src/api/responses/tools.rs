@@ -10,7 +10,7 @@ use crate::error::{ApiError, Result, codes, shown};
 use crate::menu::{LABEL, Menu};
 
 /// A client's function keeps its name: a tool of ours that has the same is not offered.
-pub(super) fn resolve(menu: &Menu, asked: &[ToolSpec]) -> Result<Vec<Tool>> {
+pub(crate) fn resolve(menu: &Menu, asked: &[ToolSpec]) -> Result<Vec<Tool>> {
     let clients: BTreeSet<&str> = asked
         .iter()
         .filter_map(|it| match it {

@@ -1,0 +1,45 @@
+//! `/v1/agents`, as the official clients use it. A session is a kernel session that keeps its configuration among its
+//! settings; its turns wait for the results of a client's functions, and go on whether anybody listens or not.
+//!
+//! How the wire looks is `dialects`' business; here names are resolved, sessions fed, followed and listed.
+
+mod create;
+mod draft;
+mod events;
+mod images;
+mod index;
+mod items;
+mod list;
+mod pages;
+mod sessions;
+mod stream;
+mod subagents;
+mod turns;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::app::App;
+
+// For what is said and done to a session of this door through ours.
+pub(crate) use draft::{forked, terms};
+pub(crate) use index::{leave, pairs};
+pub(crate) use sessions::settings;
+
+pub(crate) fn routes() -> Router<Arc<App>> {
+    let session = Router::new()
+        .route("/", get(sessions::retrieve).post(sessions::update).delete(sessions::delete))
+        .route("/events", get(stream::follow).post(events::submit))
+        .route("/items", get(items::of_session))
+        .route("/turns", get(turns::list))
+        .route("/turns/{turn}", get(turns::retrieve))
+        .route("/turns/{turn}/items", get(items::of_turn))
+        .route("/subagents", get(subagents::list))
+        .route("/subagents/{subagent}", get(subagents::missing))
+        .route("/subagents/{subagent}/{*rest}", get(subagents::missing));
+    Router::new()
+        .route("/v1/agents/sessions", post(create::create).get(list::list))
+        .nest("/v1/agents/sessions/{id}", session)
+}

@@ -1,0 +1,181 @@
+//! GET /v1/agents/sessions: a project's sessions, all or those of an agent or with certain metadata.
+//!
+//! The lists stand in the registry (`index`); no more sessions are opened than a page has, and a few that turn out to
+//! be gone. Where several filters are given, the first list is walked and the others are asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use everstate_kernel::ids::SessionId;
+use everstate_kernel::json::Json;
+use everstate_kernel::state::Session;
+use everstate_runtime::host::FeedError;
+use everstate_runtime::ports::{Document, Order, Page as Piece, PageKey};
+
+use super::pages::{self, Asked, Page, no_such};
+use super::sessions::{object, settings};
+use super::{draft, index};
+use crate::app::App;
+use crate::error::{ApiError, Result, codes, shown};
+use crate::http::{Answer, Params};
+use crate::keys::Principal;
+use crate::refuse;
+
+const PAIRS_MAX: usize = 16;
+const KEY_CHARS_MAX: usize = 64;
+const VALUE_CHARS_MAX: usize = 512;
+/// So many places of a list are looked at for one page, where filters leave most of them out.
+const WALK_MAX: usize = 10_000;
+const PIECE: usize = 200;
+
+/// Which sessions are wanted.
+#[derive(Debug, Default)]
+struct Filter {
+    agent_id: Option<String>,
+    metadata: BTreeMap<String, String>,
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    who: Principal,
+    Params(asked): Params<Asked>,
+) -> Result<Answer> {
+    let page = Page::read(&asked)?;
+    let filter = read_filter(&asked)?;
+    let mut kinds: Vec<String> =
+        filter.metadata.iter().map(|(key, value)| index::of_pair(key, value)).collect();
+    if let Some(agent) = &filter.agent_id {
+        // The agent of one session only is in no list.
+        match draft::session_of_agent(agent) {
+            Some(session) => return one(&app, &who, session, &filter, &page).await,
+            None => kinds.push(index::of_agent(agent)),
+        }
+    }
+    let walked = if kinds.is_empty() { index::ALL.to_owned() } else { kinds.remove(0) };
+    let mut place = match &page.after {
+        Some(id) => Some(place_of(&app, &who, id).await?),
+        None => None,
+    };
+    let order = if page.newest_first { Order::NewestFirst } else { Order::OldestFirst };
+    let mut rows: Vec<(String, Json)> = Vec::new();
+    let (mut n_walked, mut has_more) = (0, false);
+    let piece_len = if kinds.is_empty() { page.limit + 1 } else { PIECE };
+    'walk: loop {
+        let piece = Piece { order, after: place.clone(), limit: piece_len };
+        let documents = app.registry.page(&who.project, &walked, piece).await?;
+        let is_last = documents.len() < piece_len;
+        n_walked += documents.len();
+        for document in documents {
+            place = Some(key(&document));
+            if !stands_in(&app, &who, &kinds, &document.id).await? {
+                continue;
+            }
+            let Some(row) = row(&app, &who, &document.id, &filter).await? else { continue };
+            if rows.len() == page.limit {
+                has_more = true;
+                break 'walk;
+            }
+            rows.push(row);
+        }
+        if is_last {
+            break;
+        }
+        if n_walked >= WALK_MAX {
+            has_more = true;
+            break;
+        }
+    }
+    Ok(pages::answer(&rows, has_more))
+}
+
+fn read_filter(asked: &Asked) -> Result<Filter> {
+    let mut filter = Filter::default();
+    for (name, value) in asked {
+        if name == "agent_id" {
+            filter.agent_id = Some(value.clone());
+            continue;
+        }
+        let key = name.strip_prefix("metadata[").and_then(|it| it.strip_suffix(']'));
+        let Some(key) = key else { continue };
+        let n_chars = key.chars().count();
+        if !(1..=KEY_CHARS_MAX).contains(&n_chars) || value.chars().count() > VALUE_CHARS_MAX {
+            let text = format!(
+                "Invalid 'metadata': a key has 1 to {KEY_CHARS_MAX} letters, a value at most {VALUE_CHARS_MAX}."
+            );
+            return Err(ApiError::new(&codes::INVALID_VALUE, text).param(shown(name)));
+        }
+        filter.metadata.insert(key.to_owned(), value.clone());
+    }
+    if filter.metadata.len() > PAIRS_MAX {
+        let text = format!("Invalid 'metadata': at most {PAIRS_MAX} pairs.");
+        return Err(ApiError::new(&codes::INVALID_VALUE, text).param("metadata"));
+    }
+    Ok(filter)
+}
+
+fn key(document: &Document) -> PageKey {
+    (document.created_at, document.id.clone())
+}
+
+/// Where a session stands, in all lists.
+async fn place_of(app: &App, who: &Principal, id: &str) -> Result<PageKey> {
+    let session = id.parse::<SessionId>().map_err(|_| no_such(id))?;
+    let found = app.registry.get(&who.project, index::ALL, &session.to_string()).await?;
+    found.as_ref().map(key).ok_or_else(|| no_such(id))
+}
+
+async fn stands_in(app: &App, who: &Principal, kinds: &[String], id: &str) -> Result<bool> {
+    for kind in kinds {
+        if app.registry.get(&who.project, kind, id).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// `None`: it never came to be, is gone, or is not what is wanted any more.
+async fn row(
+    app: &Arc<App>,
+    who: &Principal,
+    id: &str,
+    filter: &Filter,
+) -> Result<Option<(String, Json)>> {
+    let Ok(id) = id.parse::<SessionId>() else { return Ok(None) };
+    let session = match app.durable.host.look(id).await {
+        Ok(session) => session,
+        // One that cannot be read says so when it is asked for by its name.
+        Err(FeedError::NotFound | FeedError::Rejected(_)) => return Ok(None),
+        Err(err) => return Err(refuse::feed(err, id)),
+    };
+    match fits(&session, who, filter) {
+        true => {
+            let names = app.names(App::about(&session)?);
+            Ok(Some((id.to_string(), object(&names, &session)?)))
+        }
+        false => Ok(None),
+    }
+}
+
+fn fits(session: &Session, who: &Principal, filter: &Filter) -> bool {
+    let Some(about) = &session.about else { return false };
+    let Some(doc) = settings(session) else { return false };
+    let has = index::pairs(session);
+    *about.project == *who.project
+        && filter.agent_id.as_ref().is_none_or(|it| *it == doc.agent_id)
+        && filter.metadata.iter().all(|(key, value)| has.get(key) == Some(value))
+}
+
+/// At most one session.
+async fn one(
+    app: &Arc<App>,
+    who: &Principal,
+    session: SessionId,
+    filter: &Filter,
+    page: &Page,
+) -> Result<Answer> {
+    let found: Vec<_> = row(app, who, &session.to_string(), filter).await?.into_iter().collect();
+    let (ids, has_more) = page.cut(found, |(id, _)| id.clone())?;
+    let rows: Vec<_> = ids.into_iter().map(|(_, row)| row).collect();
+    Ok(pages::answer(&rows, has_more))
+}
