@@ -11,7 +11,7 @@ mod lease;
 mod roll;
 mod member;
 mod hand_over;
-mod far;
+pub(crate) mod far;
 pub(crate) mod follow;
 mod answering;
 
@@ -19,12 +19,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use everstate_kernel::ids::{Millis, Seq, SessionId, TurnNo};
+use everstate_kernel::ids::{Millis, SessionId};
 use tokio::sync::Notify;
 
 use crate::cache::Cache;
 use crate::host::{Host, Inner, Membership};
-use crate::ports::{Peer, Peers, Tail};
+use crate::ports::{Peer, Peers};
 use crate::settings::NodeSettings;
 use crate::table::Fate;
 use assignment::Seen;
@@ -51,6 +51,8 @@ pub(crate) struct Cluster {
     n_ready: AtomicUsize,
     /// Errands without an outcome.
     n_posted: AtomicUsize,
+    /// Sessions that another had before.
+    n_taken_over: AtomicU64,
     /// Tails of other nodes' sessions on their way, so that nothing is fed before it is listened to.
     opening: Mutex<HashMap<SessionId, usize>>,
     opened: Notify,
@@ -80,10 +82,15 @@ impl Cluster {
             n_errands: AtomicU64::new(0),
             n_ready: AtomicUsize::new(0),
             n_posted: AtomicUsize::new(0),
+            n_taken_over: AtomicU64::new(0),
             opening: Mutex::default(),
             opened: Notify::new(),
             folds: Mutex::default(),
         }
+    }
+
+    pub(crate) fn has_taken_over(&self) {
+        self.n_taken_over.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn n_ready(&self) -> &AtomicUsize {
@@ -115,6 +122,16 @@ impl Cluster {
 }
 
 impl Inner {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Is there somebody to whom this host's sessions go when it leaves?
+    pub(crate) fn has_heirs(&self) -> bool {
+        let Some(cluster) = &self.cluster else { return false };
+        cluster.roll().members().iter().any(|it| *it != cluster.node.name)
+    }
+
     /// May this host speak for its sessions? Always, if it is alone.
     pub(crate) fn has_lease(&self) -> bool {
         let holds = |it: &Arc<Cluster>| it.lease.holds(self.ports.clock.monotonic());
@@ -168,6 +185,8 @@ pub struct NodeFacts {
     pub n_ready: usize,
     /// Inputs it has posted to sessions of other nodes and waits for.
     pub n_posted: usize,
+    /// Sessions it has taken over from another owner, as far as this node knows: of itself.
+    pub n_taken_over: u64,
     /// How long ago it last said that it lives, as heard here.
     pub beat_age_ms: Millis,
     /// The revision of the assignment it follows, and how many revisions that is behind.
@@ -216,6 +235,10 @@ impl Host {
                     true => cluster.n_posted.load(Ordering::SeqCst),
                     false => node.n_posted,
                 },
+                n_taken_over: match is_self {
+                    true => cluster.n_taken_over.load(Ordering::SeqCst),
+                    false => 0,
+                },
                 beat_age_ms: silent_since.get(&node.name).map_or(0, |it| now.saturating_sub(*it)),
                 revision: node.settled,
                 lag: newest.saturating_sub(node.settled),
@@ -227,15 +250,6 @@ impl Host {
     /// Is this session with another node, as far as is known here?
     pub fn is_elsewhere(&self, session: SessionId) -> bool {
         self.inner.is_far(session)
-    }
-
-    /// As [`tail`](Host::tail), for the caller of this turn: should this node die before the turn ends, the turn ends
-    /// as one whose caller is gone. Whoever drops it before has to say so himself.
-    pub fn tail_attending(self: &Arc<Host>, session: SessionId, after: Seq, turn: TurnNo) -> Tail {
-        match &self.inner.cluster {
-            Some(cluster) => follow::follow(&self.inner, cluster, session, after, Some(turn)),
-            None => self.tail(session, after),
-        }
     }
 
     /// Does the process with this epoch live, as far as this node can tell? Where there is one node, it alone does.

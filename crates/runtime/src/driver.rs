@@ -32,7 +32,7 @@ use crate::ledger::{Allowance, Flight};
 use crate::load::{self, LoadError, ShownFold};
 use crate::ports::{AppendError, Down, Head, NewRow, Projection, RowKind};
 use crate::table::{Mail, Slot};
-use crate::tail::Told;
+use crate::tail::{Piece, Told};
 use crate::think::{Around, Letter, Stop, Thought, think};
 use crate::workers::Running;
 
@@ -206,7 +206,11 @@ impl Driver {
             Err(LoadError::Down(down)) => return Err(Trouble::Down(down)),
             Err(LoadError::Broken(reason)) => return Err(Trouble::Broken(reason)),
         };
+        let was_ours = self.state.live.epoch == epoch;
         self.take(vec![Input::Adopted { epoch }], None, Vec::new()).await?;
+        if let Some(cluster) = self.host.cluster.as_ref().filter(|_| !was_ours) {
+            cluster.has_taken_over();
+        }
         self.host.table().unclean.remove(&self.session);
         self.read_inbox().await
     }
@@ -369,9 +373,11 @@ impl Driver {
             if !self.may_speak() {
                 return Err(Trouble::Down(lapsed()));
             }
-            self.shown.entry(attempt).or_default().push(&frame);
-            let frame = Arc::new(frame);
-            self.host.hub.tell(self.session, self.head.seq, || News::Told(Told::Shown(frame)));
+            let shown = self.shown.entry(attempt).or_default();
+            let n = shown.n_frames();
+            shown.push(&frame);
+            let piece = Arc::new(Piece { n, frame });
+            self.host.hub.tell(self.session, self.head.seq, || News::Told(Told::Shown(piece)));
         }
         Ok(())
     }

@@ -18,8 +18,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::attend::Callers;
 use crate::buckets::Buckets;
 use crate::cluster::Cluster;
+use crate::drain::Requests;
 use crate::driver;
 use crate::health::Health;
 use crate::hub::Hub;
@@ -113,6 +115,9 @@ pub(crate) struct Inner {
     /// Of this process: grows with each start. 0 until it is known.
     pub(crate) epoch: AtomicU64,
     pub(crate) draining: AtomicBool,
+    pub(crate) callers: Callers,
+    /// Requests that are answered from here, wherever their sessions are.
+    pub(crate) requests: Requests,
     /// `None`: alone.
     pub(crate) cluster: Option<Arc<Cluster>>,
     /// Rings whenever a driver has left.
@@ -146,6 +151,8 @@ impl Host {
             ledger: OnceLock::new(),
             epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            callers: Callers::default(),
+            requests: Requests::default(),
             cluster,
             left: Notify::new(),
             witness: OnceLock::new(),
@@ -213,7 +220,7 @@ impl Host {
         if self.inner.is_far(session) {
             let inner = Arc::clone(&self.inner);
             self.inner.spawn(async move { inner.knock(session).await });
-        } else if !self.inner.draining.load(Ordering::SeqCst) {
+        } else if !self.inner.is_draining() {
             self.inner.send(session, Mail::Inbox { reply: None });
         }
         Ok(())
@@ -250,7 +257,7 @@ impl Host {
     }
 
     pub(crate) fn admit(&self, session: SessionId, first: Option<&Input>) -> Result<(), FeedError> {
-        if self.inner.draining.load(Ordering::SeqCst) {
+        if self.inner.is_draining() && !self.inner.has_heirs() {
             return Err(FeedError::Draining);
         }
         if self.inner.epoch.load(Ordering::SeqCst) == 0 {
@@ -283,7 +290,8 @@ impl Inner {
             slot.mail.send(mail).ok();
             return;
         }
-        if !table.share.serving.hold(session) {
+        // What others will have in a moment is not begun here.
+        if !table.share.serving.hold(session) || self.is_draining() && self.has_heirs() {
             drop(table);
             return driver::turn_away(mail);
         }
@@ -314,6 +322,7 @@ impl Inner {
     pub(crate) fn stop(&self) {
         drop(lock(&self.tasks).take());
         self.table().live.clear();
+        self.callers.forget();
         self.hub.close();
     }
 

@@ -1,7 +1,7 @@
 //! Who listens, and what they have not heard yet.
 //!
 //! Every listener has a queue of its own that grows with what it leaves unread, up to a bound; then it is emptied,
-//! and the reader finds by the counters in the next piece what it missed: rows it reads from the log.
+//! and the reader finds by the place of the next piece what it missed: rows it reads from the log.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +16,6 @@ use crate::tail::Told;
 pub(crate) struct Heard {
     /// The last row before it.
     pub(crate) after: Seq,
-    /// How many unpersisted pieces were told before it.
-    pub(crate) n_shown: u64,
     pub(crate) news: News,
 }
 
@@ -40,7 +38,6 @@ pub(crate) struct Hub {
 
 #[derive(Debug, Default)]
 struct Channel {
-    n_shown: u64,
     ears: Vec<Arc<Ear>>,
 }
 
@@ -56,8 +53,6 @@ pub(crate) struct Listener {
     hub: Arc<Hub>,
     session: SessionId,
     ear: Arc<Ear>,
-    /// How many unpersisted pieces had been told when it began to listen.
-    pub(crate) n_shown: u64,
 }
 
 impl Hub {
@@ -70,20 +65,19 @@ impl Hub {
         let mut channels = lock(&self.channels);
         let channel = channels.entry(session).or_default();
         channel.ears.push(Arc::clone(&ear));
-        Listener { hub: Arc::clone(self), session, ear, n_shown: channel.n_shown }
+        Listener { hub: Arc::clone(self), session, ear }
     }
 
     /// `after` is the last row before this piece.
     pub(crate) fn tell(&self, session: SessionId, after: Seq, news: impl FnOnce() -> News) {
-        let mut channels = lock(&self.channels);
-        let Some(channel) = channels.get_mut(&session) else { return };
-        let heard = Heard { after, n_shown: channel.n_shown, news: news() };
-        if let News::Told(Told::Shown(_)) = heard.news {
-            channel.n_shown += 1;
-        }
+        let channels = lock(&self.channels);
+        let Some(channel) = channels.get(&session) else { return };
+        let heard = Heard { after, news: news() };
+        // Whoever speaks for the session now may tell something else.
+        let is_void = matches!(heard.news, News::Lost);
         for ear in &channel.ears {
             let mut unread = lock(&ear.unread);
-            if unread.len() >= self.unread_max {
+            if is_void || unread.len() >= self.unread_max {
                 unread.clear();
             }
             unread.push_back(heard.clone());
@@ -101,9 +95,14 @@ impl Hub {
 }
 
 impl Listener {
+    /// What was told and is unread.
+    pub(crate) fn heard(&self) -> Option<Heard> {
+        lock(&self.ear.unread).pop_front()
+    }
+
     pub(crate) async fn next(&self) -> Heard {
         loop {
-            if let Some(heard) = lock(&self.ear.unread).pop_front() {
+            if let Some(heard) = self.heard() {
                 return heard;
             }
             self.ear.more.notified().await;

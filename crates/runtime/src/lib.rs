@@ -12,7 +12,7 @@ pub mod market;
 pub mod host;
 pub mod start;
 mod erasing;
-mod drain;
+pub mod drain;
 pub mod ledger;
 
 // Many nodes.
@@ -26,6 +26,7 @@ mod think;
 mod driver;
 mod workers;
 mod keep;
+pub mod attend;
 
 // Beside them.
 mod health;

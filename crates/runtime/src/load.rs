@@ -157,6 +157,10 @@ impl ShownFold {
         self.n_frames += 1;
     }
 
+    pub(crate) fn n_frames(&self) -> u64 {
+        self.n_frames
+    }
+
     /// As if the attempt ended here.
     pub(crate) fn cut(&self, attempt: AttemptId) -> Shown {
         Shown { attempt, outputs: self.fold.clone().cut(), frames: self.n_frames }

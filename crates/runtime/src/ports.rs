@@ -420,8 +420,15 @@ pub struct Peer {
 pub struct TailAsk {
     pub session: SessionId,
     pub after: Seq,
-    /// The caller of this turn is at the asking node. If this tail ends before the turn does, the caller is gone.
+    /// A caller of this turn is at the asking node. If this tail ends before the turn does, it is expected back for a
+    /// while, and then gone.
     pub attends: Option<TurnNo>,
+    /// Who asks: the epoch of its process.
+    #[serde(default)]
+    pub process: u64,
+    /// What is shown and not kept is of no use there.
+    #[serde(default)]
+    pub kept_only: bool,
 }
 
 /// Who a node says it is.

@@ -28,6 +28,8 @@ pub struct HostSettings {
     pub stream_kept_ms: Millis,
     /// What a slow reader may leave unread before it is sent to the log.
     pub unread_max: usize,
+    /// How long a caller is expected back whose answer was cut off, or whose node is gone.
+    pub expected_back_ms: Millis,
     /// How long a shutdown waits for what is under way.
     pub drain_ms: Millis,
     /// The clock of sleeping sessions is looked at this often, whatever was promised.
@@ -50,6 +52,7 @@ impl Default for HostSettings {
             roll_up_rows: 1000,
             stream_kept_ms: 86_400_000,
             unread_max: 4096,
+            expected_back_ms: 10_000,
             drain_ms: 30_000,
             poll_ms: 60_000,
         }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use everstate_kernel::delta::Frame;
 use everstate_kernel::event::Append;
-use everstate_kernel::ids::{Seq, SessionId};
+use everstate_kernel::ids::{AttemptId, Seq, SessionId};
 use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::follow::follow;
+use crate::cluster::follow::{Wish, follow};
 use crate::host::{Host, Inner};
 use crate::hub::{Heard, Listener, News};
 use crate::ports::{Down, Log, Row, RowKind, Tail};
@@ -27,8 +27,17 @@ pub enum Told {
         seq: Seq,
         frame: Arc<Frame>,
     },
-    /// Of a foreground turn: shown, not kept, without a place in the sequence.
-    Shown(Arc<Frame>),
+    /// Of a foreground turn: shown, not kept, without a place in the sequence. Those of one attempt come from its first
+    /// on and without a gap, or end early; what is missing then is in the fact that settles the attempt.
+    Shown(Arc<Piece>),
+}
+
+/// Something that was shown and is not kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Piece {
+    /// How many of this attempt came before it.
+    pub n: u64,
+    pub frame: Frame,
 }
 
 impl Told {
@@ -70,22 +79,44 @@ mod row {
     }
 }
 
+/// What a listener has use for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hears {
+    /// Also what is shown and not kept.
+    All,
+    /// What is on the log.
+    Kept,
+}
+
 impl Host {
     /// Rows after `after`, then what happens, until the receiver drops it. Listening begins with this call, so
-    /// whatever is fed after it will be heard. A reader that is too slow is served from the log; where that cannot
-    /// help (unpersisted pieces were missed) the stream ends with an error, never as if all had been told.
+    /// whatever is fed after it will be heard. A reader that is too slow is served from the log. It goes on at whichever
+    /// node has the session, and ends with an error where it cannot, never as if all had been told.
     pub fn tail(self: &Arc<Host>, session: SessionId, after: Seq) -> Tail {
+        self.tail_of(session, after, Hears::All)
+    }
+
+    /// The same without what is shown and not kept.
+    pub fn tail_kept(self: &Arc<Host>, session: SessionId, after: Seq) -> Tail {
+        self.tail_of(session, after, Hears::Kept)
+    }
+
+    fn tail_of(self: &Arc<Host>, session: SessionId, after: Seq, hears: Hears) -> Tail {
         if let Some(cluster) = &self.inner.cluster {
-            return follow(&self.inner, cluster, session, after, None);
+            return follow(&self.inner, cluster, Wish { session, after, hears, attends: None });
         }
-        let reader = Some(Reader::new(&self.inner, session, after));
-        stream::unfold(reader, |reader| async {
-            let mut reader = reader?;
-            match reader.next().await {
-                Ok(Some(told)) => Some((Ok(told), Some(reader))),
-                Ok(None) => None,
-                Err(Break::Lost) => Some((Err(reader.lost()), None)),
-                Err(Break::Slow(down) | Break::Down(down)) => Some((Err(down), None)),
+        let reader = Reader::new(&self.inner, session, after);
+        let state = Some((reader, Pieces::new(hears)));
+        stream::unfold(state, |state| async {
+            let (mut reader, mut pieces) = state?;
+            loop {
+                return match reader.next().await {
+                    Ok(Some(told)) if !pieces.take(&told) => continue,
+                    Ok(Some(told)) => Some((Ok(told), Some((reader, pieces)))),
+                    Ok(None) => None,
+                    Err(Break::Lost) => Some((Err(reader.lost()), None)),
+                    Err(Break::Down(down)) => Some((Err(down), None)),
+                };
             }
         })
         .boxed()
@@ -114,6 +145,35 @@ impl Host {
     }
 }
 
+/// Which of the pieces that are not kept are passed on: after a gap none of the same attempt.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    hears: Hears,
+    /// Of the attempt heard last, how many.
+    heard: Option<(AttemptId, u64)>,
+}
+
+impl Pieces {
+    pub(crate) fn new(hears: Hears) -> Pieces {
+        Pieces { hears, heard: None }
+    }
+
+    /// Is this to be passed on? Rows are.
+    pub(crate) fn take(&mut self, told: &Told) -> bool {
+        let Told::Shown(piece) = told else { return true };
+        if self.hears == Hears::Kept {
+            return false;
+        }
+        let attempt = piece.frame.attempt;
+        let heard = self.heard.filter(|(it, _)| *it == attempt).map_or(0, |(_, n)| n);
+        let follows = piece.n == heard;
+        if follows {
+            self.heard = Some((attempt, heard + 1));
+        }
+        follows
+    }
+}
+
 /// Follows a session that is served here: the log, then what its driver tells.
 pub(crate) struct Reader {
     log: Arc<dyn Log>,
@@ -121,13 +181,13 @@ pub(crate) struct Reader {
     listener: Listener,
     /// The last row that was passed on.
     last: Seq,
-    /// Unpersisted pieces that were passed on, or told before this reader came.
-    n_shown: u64,
     ready: VecDeque<Told>,
     /// The log is to be read up to here first.
     behind: Option<Seq>,
     /// Heard, to be passed on after that.
     held: Option<Heard>,
+    /// Nothing more is waited for.
+    is_last: bool,
 }
 
 /// Why there is nothing more to read.
@@ -135,8 +195,6 @@ pub(crate) struct Reader {
 pub(crate) enum Break {
     /// This host speaks for the session no more.
     Lost,
-    /// Unpersisted pieces were told too fast.
-    Slow(Down),
     /// The log cannot be read now. Asking again goes on where it was.
     Down(Down),
 }
@@ -144,17 +202,21 @@ pub(crate) enum Break {
 impl Reader {
     /// Listening begins with this call.
     pub(crate) fn new(inner: &Inner, session: SessionId, after: Seq) -> Reader {
-        let listener = inner.hub.listen(session);
         Reader {
             log: Arc::clone(&inner.ports.log),
             session,
             last: after,
-            n_shown: listener.n_shown,
-            listener,
+            listener: inner.hub.listen(session),
             ready: VecDeque::new(),
             behind: Some(Seq::MAX),
             held: None,
+            is_last: false,
         }
+    }
+
+    /// What was told already is still passed on; then it is over.
+    pub(crate) fn wait_no_more(&mut self) {
+        self.is_last = true;
     }
 
     /// `None` when the session was deleted. Nothing is lost if the waiting is given up.
@@ -170,6 +232,7 @@ impl Reader {
             }
             let heard = match self.held.take() {
                 Some(heard) => heard,
+                None if self.is_last => self.listener.heard().ok_or(Break::Lost)?,
                 None => self.listener.next().await,
             };
             if heard.after > self.last {
@@ -180,18 +243,7 @@ impl Reader {
             match heard.news {
                 News::Told(told) => match told.seq() {
                     Some(seq) if seq <= self.last => (),
-                    Some(_) => self.ready.push_back(told),
-                    None if heard.n_shown == self.n_shown => {
-                        self.n_shown += 1;
-                        self.ready.push_back(told);
-                    }
-                    None => {
-                        return Err(Break::Slow(Down(format!(
-                            "the reader of {} was too slow: parts of a stream that is not kept are gone; \
-                             retrieve the answer when it is complete",
-                            self.session
-                        ))));
-                    }
+                    Some(_) | None => self.ready.push_back(told),
                 },
                 News::Read => (),
                 News::Lost => return Err(Break::Lost),

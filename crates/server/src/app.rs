@@ -2,23 +2,19 @@
 //!
 //! How it is put together is `wiring`'s business.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
-use everstate_kernel::ids::{Seq, SessionId, TurnNo};
-use everstate_kernel::input::Input;
-use everstate_kernel::state::{About, Rejection, Session};
+use everstate_kernel::ids::SessionId;
+use everstate_kernel::state::{About, Session};
 use everstate_runtime::cluster::NodeFacts;
-use everstate_runtime::host::{Feed, FeedError, Host};
+use everstate_runtime::host::{FeedError, Host};
 use everstate_runtime::ledger::Ledger;
 use everstate_runtime::ports::{Clock, Log, Registry};
 use everstate_store::archive::Archive;
 use everstate_store::facts::Upkeep;
-use futures_util::StreamExt;
 use tokio::sync::{MutexGuard, watch};
-use tokio::task::AbortHandle;
 
 use crate::bundle::seal::Identity;
 use crate::chores::Fleeting;
@@ -54,7 +50,6 @@ pub(crate) struct App {
     /// Providers, and where their credentials come from.
     pub sources: Vec<Source>,
     pub gates: Gates,
-    pub callers: Arc<Callers>,
     /// The money of sessions that are not stored, where money is limited.
     pub unstored: Option<Arc<Ledger>>,
     pub telemetry: Option<Telemetry>,
@@ -152,125 +147,4 @@ fn place(name: &impl Hash) -> usize {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     (hasher.finish() % GATES) as usize
-}
-
-/// Who waits for the answers of foreground turns. A turn whose last caller is gone is told so.
-#[derive(Debug, Default)]
-pub(crate) struct Callers(Mutex<HashMap<(SessionId, TurnNo), usize>>);
-
-/// One caller's wait. Dropped before `answered`, it means the caller is gone.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    callers: Arc<Callers>,
-    host: Arc<Host>,
-    session: SessionId,
-    turn: TurnNo,
-    answered: bool,
-    /// Says the same to the node that has the session, should this one die.
-    _attendance: Option<Attendance>,
-}
-
-impl Callers {
-    /// The caller who begins the turn.
-    pub(crate) fn wait(
-        self: &Arc<Callers>,
-        host: &Arc<Host>,
-        session: SessionId,
-        turn: TurnNo,
-        began: Seq,
-    ) -> Waiting {
-        *self.map().entry((session, turn)).or_default() += 1;
-        self.waiting(host, session, turn, began)
-    }
-
-    /// One who comes later. `None`: nobody waits any more, so the turn is about to be told that its caller is gone.
-    pub(crate) fn join(
-        self: &Arc<Callers>,
-        host: &Arc<Host>,
-        session: SessionId,
-        turn: TurnNo,
-        began: Seq,
-    ) -> Option<Waiting> {
-        *self.map().get_mut(&(session, turn))? += 1;
-        Some(self.waiting(host, session, turn, began))
-    }
-
-    fn waiting(
-        self: &Arc<Callers>,
-        host: &Arc<Host>,
-        session: SessionId,
-        turn: TurnNo,
-        began: Seq,
-    ) -> Waiting {
-        let is_far = host.is_elsewhere(session);
-        Waiting {
-            callers: self.clone(),
-            host: host.clone(),
-            session,
-            turn,
-            answered: false,
-            _attendance: is_far.then(|| Attendance::new(host, session, turn, began)),
-        }
-    }
-
-    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<(SessionId, TurnNo), usize>> {
-        self.0.lock().expect("nothing panics while it holds the callers")
-    }
-}
-
-/// Follows a turn of another node, for as long as somebody waits for it here.
-#[derive(Debug)]
-struct Attendance(AbortHandle);
-
-impl Attendance {
-    /// Only after the turn was begun by its caller's own request: a turn that another began has another caller.
-    fn new(host: &Arc<Host>, session: SessionId, turn: TurnNo, began: Seq) -> Attendance {
-        let mut tail = host.tail_attending(session, began, turn);
-        let following = tokio::spawn(async move { while let Some(Ok(_)) = tail.next().await {} });
-        Attendance(following.abort_handle())
-    }
-}
-
-impl Drop for Attendance {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Waiting {
-    pub(crate) fn answered(&mut self) {
-        self.answered = true;
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let name = (self.session, self.turn);
-        let last = {
-            let mut map = self.callers.map();
-            let left = map.get(&name).map_or(0, |it| it.saturating_sub(1));
-            if left == 0 {
-                map.remove(&name);
-            } else {
-                map.insert(name, left);
-            }
-            left == 0
-        };
-        if self.answered || !last {
-            return;
-        }
-        let (host, session, turn) = (self.host.clone(), self.session, self.turn);
-        let lost = async move {
-            match host.feed(session, vec![Input::CallerLost { turn }], Feed::default()).await {
-                Ok(_) | Err(FeedError::Rejected(Rejection::NoSuchTurn)) => {}
-                Err(err) => {
-                    tracing::warn!(%session, turn, %err, "cannot tell a turn that its caller is gone")
-                }
-            }
-        };
-        // Outside of a runtime everything is being torn down, and the next start closes the turn.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(lost);
-        }
-    }
 }

@@ -43,6 +43,19 @@ pub(crate) fn handle() -> &'static PrometheusHandle {
             "everstate_sessions_ready",
             "Sessions this node has yet to adopt."
         );
+        metrics::describe_gauge!(
+            "everstate_posts_waiting",
+            "Inputs posted to sessions of other nodes that have no outcome yet."
+        );
+        metrics::describe_counter!(
+            "everstate_takeovers_total",
+            "Sessions this node has taken over from another owner."
+        );
+        metrics::describe_gauge!(
+            "everstate_lease_age_seconds",
+            metrics::Unit::Seconds,
+            "How long ago this node last renewed its lease."
+        );
         metrics::describe_gauge!("everstate_lease_held", "1 while this node holds its lease.");
         metrics::describe_gauge!(
             "everstate_assignment_lag",
@@ -100,6 +113,9 @@ pub(crate) fn nodes(nodes: &[NodeFacts]) {
     metrics::gauge!("everstate_buckets_owned").set(own.n_buckets as f64);
     metrics::gauge!("everstate_buckets_moving").set(own.n_moving as f64);
     metrics::gauge!("everstate_sessions_ready").set(own.n_ready as f64);
+    metrics::gauge!("everstate_posts_waiting").set(own.n_posted as f64);
+    metrics::counter!("everstate_takeovers_total").absolute(own.n_taken_over);
+    metrics::gauge!("everstate_lease_age_seconds").set(own.beat_age_ms as f64 / 1_000.0);
     metrics::gauge!("everstate_lease_held").set(if own.is_alive { 1.0 } else { 0.0 });
     metrics::gauge!("everstate_assignment_lag").set(own.lag as f64);
 }

@@ -4,7 +4,6 @@
 pub use everstate_store::copy::Counts;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use everstate_kernel::event::Append;
@@ -13,7 +12,7 @@ use everstate_kernel::offer::Offer;
 use everstate_placement::offers::Offers;
 use everstate_runtime::ports::{ListKey, Listed, RowKind, Verdict};
 use everstate_store::copy::{self, CopyError, End, Outcome};
-use everstate_store::open::Store;
+use everstate_store::open::{self, Store};
 use serde_json::{Value, json};
 
 use crate::api::everstate::{explain, installation};
@@ -106,7 +105,7 @@ pub async fn explain(
 
 /// What there is to say about the store for `doctor`. `None`: there is none yet.
 pub async fn store(settings: &Settings, env: Env<'_>) -> Result<Option<Value>> {
-    if file(settings).is_some_and(|it| !it.exists()) {
+    if !is_there(settings, env).await? {
         return Ok(None);
     }
     let facts = open(settings, env).await?.upkeep.facts().await?;
@@ -173,15 +172,14 @@ pub struct Copied {
 /// No server listens while a store is read.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// The file of the store, if it is one.
-fn file(settings: &Settings) -> Option<PathBuf> {
-    let path = settings.store.value.strip_prefix("sqlite:")?;
-    Some(settings.store_path(path.strip_prefix("//").unwrap_or(path)))
+async fn is_there(settings: &Settings, env: Env<'_>) -> Result<bool> {
+    let (url, how) = wiring::opening(settings, env, NOWHERE, WAIT)?;
+    open::is_there(&url, &how).await.map_err(|err| wiring::not_opened(settings, &err))
 }
 
 async fn open(settings: &Settings, env: Env<'_>) -> Result<Store> {
-    if let Some(path) = file(settings).filter(|it| !it.exists()) {
-        let text = format!("there is no store at {}", path.display());
+    if !is_there(settings, env).await? {
+        let text = format!("there is no store at {}", settings.store_shown());
         return Err(ApiError::new(&codes::NOT_FOUND, text).attempt("--store sqlite:PATH"));
     }
     wiring::open_store(settings, env, NOWHERE, WAIT).await

@@ -153,10 +153,17 @@ async fn accept(listener: TcpListener, app: Arc<App>, stop: impl Future<Output =
     let service = TowerToHyperService::new(http::router(app.clone()));
     let (close, closing) = watch::channel(false);
     let mut connections = JoinSet::new();
-    let mut stop = std::pin::pin!(stop);
+    // While this one closes it still answers: other nodes, and those who come for what is there.
+    let draining = app.clone();
+    let mut over = std::pin::pin!(async move {
+        stop.await;
+        draining.closing.store(true, Ordering::Relaxed);
+        tracing::info!("closing: waiting for what is under way");
+        tokio::join!(draining.durable.host.drain(), draining.memory.host.drain());
+    });
     loop {
         let accepted = tokio::select! {
-            () = &mut stop => break,
+            () = &mut over => break,
             accepted = listener.accept() => accepted,
         };
         while connections.try_join_next().is_some() {}
@@ -172,9 +179,6 @@ async fn accept(listener: TcpListener, app: Arc<App>, stop: impl Future<Output =
         }
     }
     drop(listener);
-    app.closing.store(true, Ordering::Relaxed);
-    tracing::info!("closing: waiting for what is under way");
-    tokio::join!(app.durable.host.drain(), app.memory.host.drain());
     close.send_replace(true);
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(LAST_WORDS, all).await.is_err() {

@@ -28,7 +28,7 @@ use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::app::{App, Callers, Gates, Side};
+use crate::app::{App, Gates, Side};
 use crate::bundle::seal::Identity;
 use crate::chores::Fleeting;
 use crate::claim::Claims;
@@ -132,7 +132,6 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         stall,
         sources: sources.clone(),
         gates: Gates::default(),
-        callers: Arc::new(Callers::default()),
         unstored: ledgers.map(|(_, unstored)| unstored),
         telemetry,
         seals,

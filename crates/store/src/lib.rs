@@ -18,6 +18,7 @@ pub mod archive;
 pub mod copy;
 mod registry;
 mod sealed;
+mod names;
 pub mod blobs;
 mod stripes;
 pub mod keys;

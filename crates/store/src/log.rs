@@ -19,6 +19,7 @@ use futures_util::future::try_join_all;
 use crate::archive::Pending;
 use crate::blobs::{Blobs, still_fresh};
 use crate::keys::Keys;
+use crate::names::{self, is_name};
 use crate::row::{Header, SealedRow};
 use crate::seal::{Content, DataKey, FAST, compress, decompress, mac, random};
 use crate::segment::{self, Packed};
@@ -222,6 +223,10 @@ fn snapshot_place(session: SessionId, at: Head) -> Vec<u8> {
 impl Log for SealedLog {
     async fn append(&self, row: NewRow) -> Result<Landed, AppendError> {
         let NewRow { session, seq, kind, at, prev, body, key: input, consumed, projection } = row;
+        let listing = projection.as_ref().and_then(|it| it.listing.as_ref());
+        let project = listing.map(|it| &it.project);
+        names::refuse(input.iter().chain(&consumed).chain(project).map(String::as_str))
+            .map_err(AppendError::Down)?;
         for _ in 0..REKEYED_MAX {
             let (input, consumed) = (input.clone(), consumed.clone());
             let row = Unsealed { kind, at, prev, seq, body: &body };
@@ -277,6 +282,9 @@ impl Log for SealedLog {
     }
 
     async fn seen(&self, session: SessionId, key: &str) -> Result<Option<Seq>, Down> {
+        if !is_name(key) {
+            return Ok(None);
+        }
         self.shelf.seen(session, key).await
     }
 
@@ -308,6 +316,9 @@ impl Log for SealedLog {
         before: Option<ListKey>,
         limit: usize,
     ) -> Result<Vec<Listed>, Down> {
+        if !is_name(project) {
+            return Ok(Vec::new());
+        }
         self.shelf.list(project, before, limit).await
     }
 
@@ -352,6 +363,7 @@ impl Log for SealedLog {
     }
 
     async fn post(&self, session: SessionId, key: &str, body: Bytes) -> Result<(), Down> {
+        names::refuse([key])?;
         for _ in 0..REKEYED_MAX {
             let hold = self.stripes.shared(session).await;
             let (data_key, _) = self.key_of(session).await?;
@@ -379,6 +391,9 @@ impl Log for SealedLog {
     }
 
     async fn outcome(&self, session: SessionId, key: &str) -> Result<Option<PostOutcome>, Down> {
+        if !is_name(key) {
+            return Ok(None);
+        }
         self.shelf.outcome(session, key).await
     }
 
@@ -388,6 +403,7 @@ impl Log for SealedLog {
         key: &str,
         outcome: PostOutcome,
     ) -> Result<(), Down> {
+        names::refuse([key])?;
         self.done(Change::Settle { session, key: key.to_owned(), outcome }, None).await
     }
 

@@ -139,6 +139,20 @@ pub async fn open(url: &str, settings: Settings) -> Result<Store, OpenError> {
     Ok(store)
 }
 
+/// Is there a store? Only looks: nothing is made or changed.
+pub async fn is_there(url: &str, settings: &Settings) -> Result<bool, OpenError> {
+    match url.split_once(':') {
+        Some(("sqlite", path)) => Ok(Path::new(path.strip_prefix("//").unwrap_or(path)).exists()),
+        Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+            let (target, line) = start::reach(url, settings.wait).await?;
+            let shown = target.to_string();
+            Ok(postgres::migrate::look(&line, &shown, &postgres::migrate::STATE).await? > 0)
+        }
+        // What is not understood is opening's to say.
+        _ => Ok(true),
+    }
+}
+
 /// As [`open`], also if it is the target of a copy that is not finished.
 pub(crate) async fn unfinished(url: &str, settings: Settings) -> Result<Store, OpenError> {
     match url.split_once(':') {

@@ -9,8 +9,9 @@ mod starter;
 mod template;
 mod proxy;
 mod bouncer;
+mod dump;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -128,7 +129,23 @@ impl Cluster {
         let output = psql.output().expect("psql runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{statement}: {said}");
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
+    }
+
+    /// Runs a script in a database, all of it or nothing.
+    pub fn load(&self, database: &str, script: &str) {
+        let mut psql = Command::new(binaries::find("psql"));
+        psql.args(["-XAtq1", "-v", "ON_ERROR_STOP=1", "-U", "everstate", "-d", database, "-h"]);
+        psql.arg(&self.folder).args(["-p", &self.port.to_string(), "-f", "-"]);
+        psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut psql = psql.spawn().expect("psql runs");
+        let mut stdin = psql.stdin.take().expect("it was piped");
+        // It reads all before it says much.
+        stdin.write_all(script.as_bytes()).expect("psql reads");
+        drop(stdin);
+        let output = psql.wait_with_output().expect("psql ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "the script fails: {said}");
     }
 
     /// As the power cut would end it, but for the disk.

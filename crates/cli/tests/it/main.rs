@@ -13,4 +13,5 @@ mod demo;
 mod json;
 mod many;
 mod nodes;
+mod old;
 mod sdk;

@@ -1,5 +1,6 @@
 //! Many nodes, one state: any node serves any request, and what a lost one had goes on elsewhere.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use everstate_test_postgres::{Bouncer, Cluster, Proxy};
@@ -377,10 +378,26 @@ async fn people_see_who_is_there() {
     assert!(shown.contains("512 of 1024"), "{shown}");
     let doctor = run(&["doctor"]);
     assert!(doctor.contains("PostgreSQL 15") && doctor.contains("acknowledged write"), "{doctor}");
+    // Where nothing is yet, looking makes nothing.
+    let empty = many.database.fresh_name();
+    let mut command = crate::house::everstate(many.dir.path());
+    command.env("EVERSTATE_STORE", many.database.url(&empty));
+    let out = command.env("EVERSTATE_URL", "http://127.0.0.1:1").arg("doctor").output().unwrap();
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert!(said.contains("not there yet"), "{said}");
+    let made = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'everstate%'";
+    assert_eq!(many.database.sql(&empty, made), "0");
     let config = run(&["config", "show"]);
     assert!(!config.contains(KEY), "{config}");
     let metrics = a.http_text("/metrics").await;
-    for name in ["everstate_nodes", "everstate_buckets_owned", "everstate_sessions_ready"] {
+    for name in [
+        "everstate_nodes",
+        "everstate_buckets_owned",
+        "everstate_sessions_ready",
+        "everstate_posts_waiting 0",
+        "everstate_takeovers_total 0",
+        "everstate_lease_age_seconds 0.",
+    ] {
         assert!(metrics.contains(name), "{name}: {metrics}");
     }
 }
@@ -466,6 +483,96 @@ async fn what_streams_while_a_node_joins_is_told_to_its_end() {
         let told = events(&stream.await.unwrap().expect("it does not break off"));
         assert_eq!(told.last().unwrap()["type"], "response.completed");
     }
+}
+
+/// Asked once, and once only, at any node, while others come and go.
+#[tokio::test]
+async fn nobody_in_the_foreground_notices_who_comes_and_goes() {
+    let bank = Bank::open();
+    bank.answer();
+    let config = format!("{STAGE}{}", bank.tool("neither"));
+    let Some(many) = Many::new(&config) else { return };
+    let (a, b) = many.two().await;
+    let tools =
+        json!([{ "type": "mcp", "server_label": "everstate", "require_approval": "never" }]);
+    let over = AtomicBool::new(false);
+    let talks = futures_util::future::join_all((0..4).map(async |talk| {
+        let mut last: Option<String> = None;
+        let mut n = 0;
+        while !over.load(Ordering::Relaxed) {
+            let node = if (talk + n) % 2 == 0 { &a } else { &b };
+            let streams = (talk + n) % 3 == 0;
+            let mut body = json!({ "model": "slow", "stream": streams, "tools": tools,
+                "input": format!("{talk} {n}\ncall pay {{}}") });
+            if let Some(last) = &last {
+                body["previous_response_id"] = json!(last);
+            }
+            let answer = node.send(Method::POST, "/v1/responses", Some(&body), &[]).await.unwrap();
+            let told = match streams {
+                true => {
+                    let told = events(&answer.bytes().await.expect("it does not break off"));
+                    let end = told.last().unwrap();
+                    assert_eq!(end["type"], "response.completed", "{end}");
+                    end["response"].clone()
+                }
+                false => {
+                    let answer = read(answer).await;
+                    assert_eq!(answer.status, 200, "{}", answer.json);
+                    answer.json
+                }
+            };
+            let id = told["id"].as_str().unwrap().to_owned();
+            let other = if (talk + n) % 2 == 0 { &b } else { &a };
+            let again = other.get(&format!("/v1/responses/{id}")).await;
+            assert_eq!((again.status, &again.json["output"]), (200, &told["output"]));
+            last = Some(id);
+            n += 1;
+        }
+        n
+    }));
+    let coming_and_going = async {
+        for _ in 0..2 {
+            let mut c = many.start("c");
+            a.sees(3).await;
+            c.signal("TERM");
+            a.sees(2).await;
+            assert!(c.process.wait().unwrap().success());
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let (turns, ()) = tokio::join!(talks, coming_and_going);
+    assert_eq!(bank.paid(), turns.iter().sum::<usize>(), "each was paid once");
+}
+
+/// Its node is gone, and the client asks another one, as the official ones do.
+#[tokio::test]
+async fn a_repeat_is_answered_by_the_turn_that_goes_on() {
+    let bank = Bank::open();
+    let Some(many) = Many::new(&bank.tool("neither")) else { return };
+    let (a, b) = many.two().await;
+    let c = many.start("c");
+    b.sees(3).await;
+    // A session of b's.
+    let first = b.create(json!({ "model": "rehearsal", "input": "one" })).await;
+    let body = json!({ "model": "rehearsal", "input": "call pay {}",
+        "previous_response_id": first.json["id"],
+        "tools": [{ "type": "mcp", "server_label": "everstate", "require_approval": "never" }] });
+    let asking = a.send(Method::POST, "/v1/responses", Some(&body), &[]);
+    let mut asking = std::pin::pin!(asking);
+    let begun = until(async || (bank.paid() == 1).then_some(()));
+    tokio::select! {
+        answer = &mut asking => panic!("the bank has not answered: {answer:?}"),
+        () = begun => (),
+    }
+    a.signal("KILL");
+    assert!(asking.await.is_err(), "its connection broke");
+    let again = [("x-stainless-retry-count", "1")];
+    let (answer, ()) = tokio::join!(c.post_with("/v1/responses", body.clone(), &again), async {
+        b.sees(2).await;
+        bank.answer();
+    });
+    assert_eq!((answer.status, answer.session), (200, first.session), "{}", answer.json);
+    assert_eq!(bank.paid(), 1);
 }
 
 #[tokio::test]

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use everstate_kernel::event::Event;
 use everstate_kernel::ids::{ItemId, SessionId, TurnNo};
-use everstate_kernel::input::Input;
 use futures_util::StreamExt;
 
 use super::follow::follow_here;
-use crate::host::{Fed, FeedError, Host, Inner, down, elsewhere};
+use crate::attend::FarCaller;
+use crate::host::{Fed, FeedError, Host, down, elsewhere};
 use crate::ports::{Down, Hello, Tail, TailAsk};
 use crate::table::Nay;
-use crate::tail::Told;
+use crate::tail::{Hears, Told};
 
 impl Host {
     /// Who this node is, from the moment it can be asked; `None` if it is none of many.
@@ -33,19 +33,15 @@ impl Host {
         if self.inner.is_far(ask.session) || !self.inner.has_lease() {
             return Err(elsewhere());
         }
-        let tail = follow_here(&self.inner, ask.session, ask.after);
+        let hears = if ask.kept_only { Hears::Kept } else { Hears::All };
+        let tail = follow_here(&self.inner, ask.session, ask.after, hears);
         if ask.after > 0 && self.inner.ports.log.head(ask.session).await?.is_none() {
             // It was there, and was deleted before anybody listened.
             return Ok(futures_util::stream::empty().boxed());
         }
         let Some(turn) = ask.attends else { return Ok(tail) };
-        let mut caller = FarCaller {
-            inner: Arc::clone(&self.inner),
-            session: ask.session,
-            turn,
-            is_answered: false,
-        };
-        Ok(tail.inspect(move |told| caller.hears(told)).boxed())
+        let mut caller = FarCaller::new(&self.inner, ask.session, turn, ask.process);
+        Ok(tail.inspect(move |told| caller.hears(is_end(told, turn))).boxed())
     }
 
     /// Erases for a peer, who has noted it.
@@ -71,38 +67,7 @@ fn no(nay: Nay) -> FeedError {
     }
 }
 
-/// A caller at another node. It is there as long as its tail is.
-struct FarCaller {
-    inner: Arc<Inner>,
-    session: SessionId,
-    turn: TurnNo,
-    is_answered: bool,
-}
-
-impl FarCaller {
-    fn hears(&mut self, told: &Result<Told, Down>) {
-        if let Ok(Told::Append(append)) = told {
-            self.is_answered |= append
-                .events
-                .iter()
-                .any(|it| matches!(it, Event::TurnEnded { turn, .. } if *turn == self.turn));
-        }
-    }
-}
-
-impl Drop for FarCaller {
-    fn drop(&mut self) {
-        // Outside of a runtime everything is being torn down, and the next owner closes the turn.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if self.is_answered || self.inner.is_stopped() {
-            return;
-        }
-        let (inner, session, turn) = (Arc::clone(&self.inner), self.session, self.turn);
-        runtime.spawn(async move {
-            let lost = vec![Input::CallerLost { turn }];
-            if let Err(err) = inner.feed(session, lost, None).await {
-                tracing::debug!(%session, turn, %err, "a turn was not told that its caller is gone");
-            }
-        });
-    }
+fn is_end(told: &Result<Told, Down>, turn: TurnNo) -> bool {
+    let is_end = |it: &Event| matches!(it, Event::TurnEnded { turn: it, .. } if *it == turn);
+    matches!(told, Ok(Told::Append(append)) if append.events.iter().any(is_end))
 }

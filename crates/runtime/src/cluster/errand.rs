@@ -6,6 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::FeedError;
 
+/// What an errand is posted as: unique in the cluster, because the epoch is.
+pub(crate) fn name(process: u64, n: u64) -> String {
+    format!("{process}/{n}")
+}
+
+/// Whose errand it is.
+pub(crate) fn process(name: &str) -> Option<u64> {
+    name.split_once('/')?.0.parse().ok()
+}
+
 /// Inputs for a session that somebody else decides for.
 #[derive(Debug)]
 pub(crate) struct Errand {

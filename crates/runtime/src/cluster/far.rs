@@ -10,7 +10,7 @@ use everstate_kernel::state::{Rejection, Session};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
-use super::errand::{Errand, Reply};
+use super::errand::{self, Errand, Reply};
 use super::{Cluster, lock, roll};
 use crate::cache::Kept;
 use crate::host::{Fed, FeedError, Inner, elsewhere};
@@ -45,9 +45,8 @@ impl Inner {
         let clock = &*self.ports.clock;
         let until = clock.monotonic() + cluster.node.wait_ms;
         self.tails_are_open(cluster, session).await;
-        // Unique in the cluster, because the epoch is.
         let n = cluster.n_errands.fetch_add(1, Ordering::SeqCst);
-        let posted_as = format!("{}/{n}", self.epoch.load(Ordering::SeqCst));
+        let posted_as = errand::name(self.epoch.load(Ordering::SeqCst), n);
         self.post_far(session, &posted_as, Errand::write(&inputs, key.as_deref())).await?;
         let _waiting = Waiting::new(cluster);
         let nudged = Arc::new(Notify::new());
@@ -344,7 +343,8 @@ impl Drop for Waiting<'_> {
 }
 
 /// A task that ends with whoever waits for it.
-pub(super) struct AbortOnDrop(pub(super) AbortHandle);
+#[derive(Debug)]
+pub(crate) struct AbortOnDrop(pub(crate) AbortHandle);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

@@ -6,6 +6,7 @@ use everstate_kernel::ids::SessionId;
 
 use crate::buckets::Buckets;
 use crate::host::Inner;
+use crate::hub::News;
 use crate::table::Mail;
 
 impl Inner {
@@ -74,6 +75,10 @@ impl Inner {
             slot.fate.lose();
             slot.mail.send(Mail::Lost).ok();
         }
+        let live: Vec<SessionId> = table.live.keys().copied().collect();
+        drop(table);
+        // What was told and is unread is void with the rest.
+        live.into_iter().for_each(|it| self.hub.tell(it, 0, || News::Lost));
     }
 
     /// Buckets in which somebody is at work.

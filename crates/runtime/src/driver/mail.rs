@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::leave::turn_away;
 use super::{AGAIN_MAX_MS, AGAIN_MS, Driver, Leave, Trouble};
-use crate::cluster::errand::{Errand, Reply};
+use crate::cluster::errand::{self, Errand, Reply};
 use crate::host::{Fed, FeedError, lapsed};
 use crate::hub::News;
 use crate::ports::{Down, PostOutcome, RowKind};
@@ -83,6 +83,12 @@ impl Driver {
     }
 
     async fn feed(&mut self, mut inputs: Vec<Input>, key: Option<String>) -> Result<Fed, Trouble> {
+        if let [Input::CallerLost { turn }] = inputs[..]
+            && !self.host.caller_has_left(self.session, turn, None)
+        {
+            // Somebody came meanwhile.
+            return Ok(Fed { seq: self.head.seq, events: Vec::new() });
+        }
         self.sign(&mut inputs);
         let taken = self.take(inputs, key.clone(), Vec::new()).await;
         let is_from_memory = match &taken {
@@ -245,6 +251,14 @@ impl Driver {
         posted_as: &str,
     ) -> Result<Option<PostOutcome>, Trouble> {
         let Errand { mut inputs, key, from_peer } = errand;
+        if let [Input::CallerLost { turn }] = inputs[..]
+            && from_peer
+            && !self.host.caller_has_left(self.session, turn, errand::process(posted_as))
+        {
+            // Others wait for the same turn.
+            let reply = Reply::Nothing { seq: self.head.seq };
+            return Ok(Some(PostOutcome::Refused(reply.write())));
+        }
         if matches!(inputs.first(), Some(Input::Unpark)) {
             // Asked to try again: perhaps this release can read it.
             self.host.table().parked.remove(&self.session);

@@ -1,5 +1,6 @@
 //! Many nodes on one log: any of them serves, and what one leaves another takes up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use everstate_kernel::event::{End, Event, Why};
@@ -8,9 +9,10 @@ use everstate_kernel::input::{Caller, Input, TurnTerms};
 use everstate_kernel::item::Outcome;
 use everstate_kernel::state::Rejection;
 use everstate_runtime::host::{Feed, FeedError, Host};
-use everstate_runtime::ports::{Clock as _, Down, Put, Registry as _};
+use everstate_runtime::ports::{Clock as _, Down, Put, Registry as _, Tail};
 use everstate_runtime::start::StartError;
 use everstate_runtime::tail::Told;
+use expect_test::expect;
 use futures_util::StreamExt;
 
 use crate::nodes::{Node, Nodes};
@@ -50,9 +52,12 @@ async fn ended(nodes: &Nodes, session: SessionId) {
     }
 }
 
-/// What a tail tells until a turn ends or it fails: rows by their numbers, unpersisted pieces as `-`, an error as `!`.
 async fn hear(host: &Arc<Host>, session: SessionId) -> tokio::task::JoinHandle<String> {
-    let mut tail = host.tail(session, 0);
+    hear_tail(host.tail(session, 0))
+}
+
+/// What a tail tells until a turn ends or it fails: rows by their numbers, unpersisted pieces as `-`, an error as `!`.
+fn hear_tail(mut tail: Tail) -> tokio::task::JoinHandle<String> {
     tokio::spawn(async move {
         let mut heard = Vec::new();
         while let Some(told) = tail.next().await {
@@ -133,23 +138,80 @@ fn what_is_shown_elsewhere_is_heard_here() {
     });
 }
 
+/// A turn of `owner`'s that hangs, begun through a node.
+async fn hang(nodes: &Nodes, owner: &Node, through: &Node) -> (SessionId, u64) {
+    let session = owner.own(1);
+    nodes.world.outside.tool("look", 60_000, Outcome::Ok);
+    nodes.world.outside.says(calls(&["look"]));
+    let began = say(&through.host, session, foreground()).await.unwrap();
+    (session, began)
+}
+
 #[test]
-fn a_caller_at_another_node_is_missed_there() {
+fn callers_at_other_nodes_are_missed_when_the_last_one_goes() {
+    let nodes = Nodes::new();
+    nodes.world.run(async {
+        let all = nodes.all("a b c").await;
+        let (a, b, c) = (of(&all, "a"), of(&all, "b"), of(&all, "c"));
+        let (session, began) = hang(&nodes, b, a).await;
+        let mut callers = vec![
+            b.host.attend(session, 1, began),
+            a.host.attend(session, 1, began),
+            c.host.attend(session, 1, began),
+            a.host.attend(session, 1, began),
+        ];
+        nodes.world.clock.pause(1_000).await;
+        while callers.len() > 1 {
+            drop(callers.remove(0));
+            nodes.world.clock.pause(11_000).await;
+            assert!(!has_ended(&nodes, session), "{} callers wait", callers.len());
+        }
+        drop(callers);
+        nodes.world.clock.pause(1_000).await;
+        assert_eq!(end_of(&nodes, session), Some(End::Cancelled(Why::CallerLost)));
+    });
+}
+
+#[test]
+fn a_caller_whose_node_is_lost_is_expected_back() {
+    for comes_back in [true, false] {
+        let nodes = Nodes::new();
+        nodes.world.run(async {
+            let mut all = nodes.all("a b c").await;
+            let (session, began) = hang(&nodes, of(&all, "b"), of(&all, "a")).await;
+            let first = all[0].host.attend(session, 1, began);
+            nodes.world.clock.pause(1_000).await;
+            drop(all.remove(0));
+            drop(first);
+            nodes.world.clock.pause(5_000).await;
+            assert!(!has_ended(&nodes, session));
+            let again = comes_back.then(|| of(&all, "c").host.attend(session, 1, began));
+            nodes.world.clock.pause(6_000).await;
+            let end = (!comes_back).then_some(End::Cancelled(Why::CallerLost));
+            assert_eq!(end_of(&nodes, session), end, "comes back: {comes_back}");
+            drop(again);
+            nodes.world.clock.pause(1_000).await;
+            assert!(has_ended(&nodes, session));
+        });
+    }
+}
+
+#[test]
+fn a_caller_whose_answer_was_cut_off_is_expected_back() {
     let nodes = Nodes::new();
     nodes.world.run(async {
         let all = nodes.all("a b").await;
-        let (a, b) = (of(&all, "a"), of(&all, "b"));
-        let session = b.own(1);
-        nodes.world.outside.tool("look", 60_000, Outcome::Ok);
-        nodes.world.outside.says(calls(&["look"]));
-        let tail = a.host.tail_attending(session, 0, 1);
-        say(&a.host, session, foreground()).await.unwrap();
-        nodes.world.clock.pause(1_000).await;
+        let (session, began) = hang(&nodes, of(&all, "b"), of(&all, "a")).await;
+        let (a, b) = (&of(&all, "a").host, &of(&all, "b").host);
+        a.attend(session, 1, began).cut_off();
+        nodes.world.clock.pause(5_000).await;
+        let mut again = b.attend(session, 1, began);
+        nodes.world.clock.pause(20_000).await;
         assert!(!has_ended(&nodes, session));
-        drop(tail);
-        nodes.world.clock.pause(1_000).await;
-        assert_eq!(end_of(&nodes, session), Some(End::Cancelled(Why::CallerLost)));
-        assert!(b.host.nodes().iter().all(|it| it.is_alive));
+        nodes.world.clock.pause(60_000).await;
+        assert_eq!(end_of(&nodes, session), Some(End::Completed));
+        again.answered();
+        drop(again);
     });
 }
 
@@ -186,7 +248,7 @@ fn a_killed_node_is_replaced_within_its_lease() {
         let rows: Vec<String> = (1..=n_rows).map(|it| it.to_string()).collect();
         assert_eq!(heard_kept.await.unwrap(), rows.join(" "));
         let heard = heard_shown.await.unwrap();
-        assert!(heard.starts_with("1 - -") && heard.ends_with("- !"), "never a clean end: {heard}");
+        assert!(heard.starts_with("1 - -") && heard.ends_with("- 2"), "as its log says: {heard}");
         nodes.settled(&all).await;
     });
 }
@@ -218,7 +280,7 @@ fn a_node_that_was_stopped_shows_and_does_nothing_more() {
         assert_eq!(b.host.look(kept).await.map(|it| it.head), Ok(nodes.world.disk.fold(kept).head));
         assert_eq!(nodes.world.outside.acts.lock().unwrap().sent.len(), n_sent);
         let heard = heard.await.unwrap();
-        assert!(heard.ends_with("- !"), "{}", &heard[heard.len() - 20..]);
+        assert!(heard.ends_with("- 2"), "{}", &heard[heard.len() - 20..]);
         // It comes back by itself.
         nodes.settled(&all).await;
         assert_eq!(nodes.world.outside.acts.lock().unwrap().ran.len(), 1);
@@ -264,7 +326,7 @@ fn a_node_cut_from_the_store_falls_silent() {
         assert_eq!(end_of(&nodes, session), Some(End::Cancelled(Why::CallerLost)));
         b.gate.cut(false);
         let heard = heard.await.unwrap();
-        assert!(heard.ends_with("- !"), "never a clean end: {}", &heard[heard.len() - 20..]);
+        assert!(heard.ends_with("- 2"), "{}", &heard[heard.len() - 20..]);
         nodes.settled(&all).await;
         say(&a.host, b.own(3), terms()).await.unwrap();
     });
@@ -310,7 +372,7 @@ fn nodes_that_cannot_hear_each_other_share_the_log_still() {
         let shown = b.own(2);
         let heard = hear(&a.host, shown).await;
         say(&a.host, shown, foreground()).await.unwrap();
-        assert_eq!(heard.await.unwrap(), "!", "what is not on the log cannot be had");
+        assert_eq!(heard.await.unwrap(), "1 2", "what is not on the log cannot be had");
         assert_eq!(b.host.nodes().iter().filter(|it| it.is_alive).count(), 2);
     });
 }
@@ -348,6 +410,86 @@ fn joining_takes_a_share_and_leaving_gives_it_back() {
         for session in sessions {
             let fed = all[0].host.feed(session, vec![begin(terms())], Feed::default()).await;
             assert!(fed.is_ok(), "{fed:?}");
+        }
+    });
+}
+
+/// What is followed while its session goes to another node.
+#[test]
+fn a_hand_over_cuts_nobody_off() {
+    let nodes = Nodes::new();
+    nodes.world.run(async {
+        let mut all = nodes.all("a").await;
+        let a = &all[0].host;
+        let sessions: Vec<SessionId> = (0..30).map(|it| all[0].own(it)).collect();
+        for session in &sessions {
+            nodes.world.outside.says(text(&["one"]));
+            say(a, *session, foreground()).await.unwrap();
+            ended(&nodes, *session).await;
+        }
+        // Reading from the log takes longer than the hand-over.
+        let tails: Vec<_> = sessions.iter().map(|it| a.tail_kept(*it, 0)).collect();
+        let reads = tails.into_iter().map(|tail| tail.take(2).collect::<Vec<_>>());
+        let reads = tokio::spawn(futures_util::future::join_all(reads));
+        // These wait for what comes, wherever that is begun.
+        let waits: Vec<_> = sessions.iter().map(|it| hear_tail(a.tail(*it, 2))).collect();
+        nodes.world.disk.stored().faults.before_ms = 700;
+        let joining = nodes.start("b");
+        all.push(joining.await.unwrap());
+        nodes.world.disk.stored().faults.before_ms = 0;
+        for read in reads.await.unwrap() {
+            let heard: Vec<_> = read.into_iter().map(|it| it.map(|it| it.seq())).collect();
+            assert_eq!(heard, [Ok(Some(1)), Ok(Some(2))]);
+        }
+        nodes.settled(&all).await;
+        for session in &sessions {
+            nodes.world.outside.says(text(&["two"]));
+            let fed = all[1].host.feed(*session, vec![begin(foreground())], Feed::default()).await;
+            fed.unwrap();
+        }
+        let mut heard = BTreeSet::new();
+        for wait in waits {
+            heard.insert(wait.await.unwrap());
+        }
+        // Some are told here, some at the other node, and begin with a fact that says so.
+        expect!["3 - - - 4|3 4 - - - 5"]
+            .assert_eq(&heard.into_iter().collect::<Vec<_>>().join("|"));
+    });
+}
+
+#[test]
+fn one_that_leaves_passes_on_what_it_is_asked_and_waits_for_those_it_answers() {
+    let nodes = Nodes::new();
+    nodes.world.run(async {
+        let all = nodes.all("a b").await;
+        let (a, b) = (&all[0], &all[1]);
+        let sessions: Vec<SessionId> = (0..20).map(|it| a.own(it)).collect();
+        nodes.world.outside.says(text(&["x"; 300]));
+        say(&a.host, sessions[0], foreground()).await.unwrap();
+        let leaving = Arc::clone(&a.host);
+        let left = tokio::spawn(async move { leaving.drain().await });
+        nodes.world.clock.pause(100).await;
+        // A turn of the other's, for a caller of this one's.
+        let held = a.host.hold();
+        nodes.world.outside.says(text(&["y"; 1_000]));
+        let began = say(&a.host, sessions[1], foreground()).await.unwrap();
+        let mut attendance = a.host.attend(sessions[1], 1, began);
+        let heard = hear(&a.host, sessions[1]).await;
+        for session in &sessions[2..] {
+            nodes.world.outside.says(text(&["z"]));
+            say(&a.host, *session, terms()).await.unwrap();
+        }
+        let heard = heard.await.unwrap();
+        assert!(heard.ends_with('2') && !heard.contains('!'), "{heard}");
+        attendance.answered();
+        drop((attendance, held));
+        left.await.unwrap();
+        for session in &sessions {
+            ended(&nodes, *session).await;
+            assert_eq!(end_of(&nodes, *session), Some(End::Completed));
+        }
+        while b.host.nodes().len() > 1 {
+            nodes.world.clock.pause(50).await;
         }
     });
 }

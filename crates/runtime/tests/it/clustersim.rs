@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use everstate_kernel::event::Event;
-use everstate_kernel::ids::{Millis, Seq, SessionId};
+use everstate_kernel::ids::{AttemptId, Millis, Seq, SessionId};
 use everstate_runtime::host::Host;
 use everstate_runtime::ports::Clock as _;
 use everstate_runtime::tail::Told;
@@ -197,20 +197,27 @@ async fn reader(sim: Sim, host: Arc<Host>, session: SessionId) {
     let mut dozed_at = 0;
     loop {
         let mut tail = host.tail(session, last);
+        let mut n_pieces: BTreeMap<AttemptId, u64> = BTreeMap::new();
         while let Some(Ok(told)) = tail.next().await {
-            if let Told::Shown(frame) = &told
+            if let Told::Shown(piece) = &told {
+                let attempt = piece.frame.attempt;
+                let n = n_pieces.entry(attempt).or_default();
+                assert_eq!(piece.n, *n, "a piece of {attempt} of {session} is missing");
+                *n += 1;
+            }
+            if let Told::Shown(piece) = &told
                 && sim.world.clock.now() > dozed_at + DOZE_MS
             {
+                let of = piece.frame.attempt;
                 let gone_at = lost_at(
                     &sim,
                     session,
-                    |it| matches!(it, Event::Placed { attempt, .. } if *attempt == frame.attempt),
+                    |it| matches!(it, Event::Placed { attempt, .. } if *attempt == of),
                 );
                 let now = sim.world.clock.now();
                 assert!(
                     gone_at.is_none_or(|it| now <= it + SLACK_MS),
-                    "{} of {session} is shown at {now}, and its owner lost it at {gone_at:?}",
-                    frame.attempt
+                    "{of} of {session} is shown at {now}, and its owner lost it at {gone_at:?}"
                 );
             }
             sim.heard(0, session, &mut last, &told, false);

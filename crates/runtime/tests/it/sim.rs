@@ -252,12 +252,33 @@ impl Sim {
         };
         // An acknowledgement is given for what is on the log by then.
         assert_eq!(self.turns_begun(session, &key), [seq], "acknowledged: {key} of {session}");
-        let mut notes = self.notes.lock().unwrap();
-        let before = notes.acked.insert(key.clone(), (session, seq));
+        let before = self.notes.lock().unwrap().acked.insert(key.clone(), (session, seq));
         assert!(before.is_none_or(|it| it == (session, seq)), "{key} landed twice");
-        drop(notes);
         if self.draw(3) > 0 {
             self.forget(&key);
+        }
+        if self.draw(2) == 0 {
+            self.wait_for(host, session, seq).await;
+        }
+    }
+
+    /// Waits for a turn's answer for a while, until it comes, or the caller goes, or its connection breaks.
+    async fn wait_for(&self, host: &Host, session: SessionId, began: Seq) {
+        let Some(row) = self.world.disk.appends(session).into_iter().find(|it| it.seq == began)
+        else {
+            return;
+        };
+        let turn = row.events.iter().find_map(|it| match it {
+            Event::TurnStarted { turn, .. } => Some(*turn),
+            _ => None,
+        });
+        let Some(turn) = turn else { return };
+        let mut attendance = host.attend(session, turn, began);
+        self.world.clock.pause(self.draw(2_000)).await;
+        match self.draw(3) {
+            0 => attendance.cut_off(),
+            1 => attendance.answered(),
+            _ => drop(attendance),
         }
     }
 

@@ -27,7 +27,8 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
 /// What a tail tells, in words, until it is over.
 async fn told(lines: &'static str) -> Vec<String> {
     let answer = Box::leak(format!("{HEAD}{lines}").into_boxed_str());
-    let ask = TailAsk { session: SessionId(1), after: 0, attends: None };
+    let ask =
+        TailAsk { session: SessionId(1), after: 0, attends: None, process: 0, kept_only: false };
     let tail = peers().tail(&says(answer).await, ask).await.expect("it answers");
     let words = tail.map(|it| match it {
         Ok(told) => format!("row {:?}", told.seq()),

@@ -15,6 +15,7 @@ mod files;
 mod old;
 mod tamper;
 mod linear;
+mod names;
 mod nodes;
 mod faults;
 mod server;

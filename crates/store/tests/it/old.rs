@@ -1,5 +1,6 @@
-//! Stores that earlier releases wrote, a folder each, its files packed. Each is opened on every build, read to its end,
-//! and goes on: a change that reads one of them otherwise than before loses somebody's state.
+//! Stores that earlier releases wrote: on SQLite a folder, its files packed, and on PostgreSQL a packed script. Each is
+//! opened on every build, read to its end, and goes on: a change that reads one of them otherwise than before loses
+//! somebody's state. Both tell the same.
 //!
 //! A release adds its own: `EVERSTATE_RECORD=0.2.0 cargo test -p everstate-store old`, then `UPDATE_EXPECT=1`.
 
@@ -14,6 +15,7 @@ use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{ListKey, NewRow, PostOutcome, Put, RowKind};
 use everstate_store::keys::source::KeySource;
 use everstate_store::open::{Settings, Store, open};
+use everstate_test_postgres::{Cluster, cluster};
 use expect_test::expect_file;
 
 use crate::stores::{Owner, listing, projection, shown, verified};
@@ -55,14 +57,42 @@ async fn old_stores_are_read_as_ever() {
     assert!(n_stores > 0, "there is a store of each release");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn old_databases_are_read_as_ever() {
+    let Some(cluster) = cluster() else { return };
+    if let Ok(release) = std::env::var("EVERSTATE_RECORD") {
+        record_database(&cluster, &release).await;
+    }
+    let mut n_stores = 0;
+    for packed in fs::read_dir(folder()).unwrap().map(|it| it.unwrap().path()) {
+        let name = packed.file_name().unwrap().to_string_lossy().into_owned();
+        let Some(release) = name.strip_suffix(SCRIPT) else { continue };
+        n_stores += 1;
+        let place = tempfile::tempdir().unwrap();
+        let script = zstd::decode_all(&*fs::read(&packed).unwrap()).unwrap();
+        let database = cluster.fresh_name();
+        cluster.load(&database, &String::from_utf8(script).unwrap());
+        let store = on(&cluster.url(&database), place.path()).await;
+        expect_file![folder().join(format!("{release}.txt"))].assert_eq(&told(&store).await);
+        goes_on(&store).await;
+    }
+    assert!(n_stores > 0, "there is a database of each release");
+}
+
+/// After the release's name.
+const SCRIPT: &str = ".sql.zst";
+
 async fn at(folder: &Path) -> Store {
+    on(&format!("sqlite:{}", folder.join("state.db").display()), folder).await
+}
+
+async fn on(url: &str, folder: &Path) -> Store {
     let key = folder.join("master.key");
     fs::write(&key, KEY).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let url = format!("sqlite:{}", folder.join("state.db").display());
     let now = std::sync::Arc::new(|| NOW);
     let settings = Settings { keys: Some(KeySource::File(key)), now, ..Settings::default() };
-    open(&url, settings).await.unwrap()
+    open(url, settings).await.unwrap()
 }
 
 /// Everything that can be read of it.
@@ -138,6 +168,19 @@ async fn record(to: &Path) {
         fs::remove_dir_all(to).unwrap();
     }
     copy(place.path(), to, &|it| zstd::encode_all(it, 19).unwrap());
+}
+
+async fn record_database(cluster: &Cluster, release: &str) {
+    let place = tempfile::tempdir().unwrap();
+    let database = cluster.fresh_name();
+    let store = on(&cluster.url(&database), place.path()).await;
+    fill(&store).await;
+    store.upkeep.close().await.unwrap();
+    drop(store);
+    let steps = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/postgres/schema");
+    let script = cluster.dump(&database, &steps);
+    let packed = zstd::encode_all(script.as_bytes(), 19).unwrap();
+    fs::write(folder().join(format!("{release}{SCRIPT}")), packed).unwrap();
 }
 
 async fn fill(store: &Store) {

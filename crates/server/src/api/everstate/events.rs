@@ -43,7 +43,9 @@ pub(super) async fn events(
     let after = how.after.unwrap_or(0);
     let frames = how.frames.unwrap_or(false);
     if how.follow == Some(true) {
-        return Ok(follow(app.durable.host.tail(id, after), id, frames));
+        let host = &app.durable.host;
+        let tail = if frames { host.tail(id, after) } else { host.tail_kept(id, after) };
+        return Ok(follow(tail, id, frames));
     }
     let rows = app.durable.host.rows(id, after, session.head).await?;
     let limit = how.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
@@ -111,12 +113,12 @@ pub(super) fn render(
             "attempt": frame.attempt,
             "deltas": frame.deltas,
         })],
-        Told::Shown(frame) if frames => vec![json!({
+        Told::Shown(piece) if frames => vec![json!({
             "seq": null,
             "kind": "frame",
-            "address": format!("{session}/{}.{}", frame.attempt.turn, frame.attempt.step),
-            "attempt": frame.attempt,
-            "deltas": frame.deltas,
+            "address": format!("{session}/{}.{}", piece.frame.attempt.turn, piece.frame.attempt.step),
+            "attempt": piece.frame.attempt,
+            "deltas": piece.frame.deltas,
         })],
         Told::Frame { .. } | Told::Shown(_) => Vec::new(),
     }

@@ -10,12 +10,14 @@ use everstate_kernel::event::{End, Why};
 use everstate_kernel::ids::{Seq, TurnNo};
 use everstate_kernel::input::Input;
 use everstate_kernel::state::Rejection;
+use everstate_runtime::attend::Attendance;
+use everstate_runtime::drain::Held;
 use everstate_runtime::host::{Feed, FeedError};
 
 use super::draft::{self, Draft};
-use super::follow::{Following, complaint, sse};
+use super::follow::{Following, Waiting, complaint, lost, sse};
 use super::standing::{Standing, standing};
-use crate::app::{App, Waiting};
+use crate::app::App;
 use crate::claim::{Asked, Claimed, Earlier, Target};
 use crate::error::{ApiError, Result, codes};
 use crate::http::{self, Answer, Whole};
@@ -33,9 +35,10 @@ pub(super) async fn create(
     let asked = Arc::new(Asked::read(&who, "POST /v1/responses", &headers, &whole.0)?);
     let trace = telemetry::of_request(app.telemetry.as_ref(), &headers);
     loop {
+        let held = app.durable.host.hold();
         let begun = begin_whole(&app, &who, &request, &asked, trace.clone()).await?;
         let target = begun.target.clone();
-        match answer(&app, &who, &request, begun).await? {
+        match answer(&app, &request, begun, held).await? {
             // What is not stored cannot be looked at by its session's name.
             Some(response) if target.memory => return Ok(response),
             Some(response) => return Ok(http::of_session(response, target.session)),
@@ -52,7 +55,7 @@ struct Begun {
     /// The append that began it.
     seq: Seq,
     repeats: bool,
-    waiting: Option<Waiting>,
+    attendance: Option<Attendance>,
 }
 
 /// Begins in a task of its own. A caller that goes drops its request wherever it stands, and a turn that was claimed
@@ -81,7 +84,9 @@ async fn begin(
     let mut again = None;
     if let Some(earlier) = app.claims.earlier(asked).await? {
         match standing(app, who, asked, &earlier.target).await? {
-            Standing::There(started) => return repeat(app, who, earlier.target, started).await,
+            Standing::There(started) => {
+                return repeat(app, who, request, earlier.target, started).await;
+            }
             Standing::Unbegun => again = Some(earlier.target.clone()),
             Standing::Lost => {}
         }
@@ -94,7 +99,9 @@ async fn begin(
         if claimed.as_ref().is_none_or(|it| it.target != draft.target || again.is_none()) {
             match app.claims.claim(asked, &draft.target, claimed.as_ref()).await? {
                 Claimed::Ours(ours) => claimed = Some(ours),
-                Claimed::Theirs(earlier) => return theirs(app, who, asked, earlier).await,
+                Claimed::Theirs(earlier) => {
+                    return theirs(app, who, request, asked, earlier).await;
+                }
             }
         }
         let session = draft.target.session;
@@ -124,9 +131,15 @@ enum Fed {
 }
 
 /// Somebody else claimed the same request, perhaps at another node.
-async fn theirs(app: &Arc<App>, who: &Principal, asked: &Asked, earlier: Earlier) -> Result<Begun> {
+async fn theirs(
+    app: &Arc<App>,
+    who: &Principal,
+    request: &CreateRequest,
+    asked: &Asked,
+    earlier: Earlier,
+) -> Result<Begun> {
     match standing(app, who, asked, &earlier.target).await? {
-        Standing::There(started) => repeat(app, who, earlier.target, started).await,
+        Standing::There(started) => repeat(app, who, request, earlier.target, started).await,
         Standing::Unbegun | Standing::Lost => {
             let text = "the same request is being begun elsewhere";
             Err(ApiError::new(&codes::SESSION_BUSY, text))
@@ -143,7 +156,10 @@ async fn feed(
     let Draft { target, names, create, begin, after, open, session, _alone } = draft;
     let host = &app.side(target.memory).host;
     // Listening begins before anything is said, so that nothing is missed.
-    let tail = host.tail(target.session, after);
+    let tail = match request.stream {
+        true => host.tail(target.session, after),
+        false => host.tail_kept(target.session, after),
+    };
     let voice = begin.terms.voice.clone();
     // What is continued must still be what was seen, also if another node continues it at the same time.
     let first = create.map_or(Input::Expect { turn: target.turn }, Input::Create);
@@ -167,8 +183,7 @@ async fn feed(
             });
         }
     };
-    let waiting =
-        (!request.background).then(|| app.callers.wait(host, target.session, target.turn, seq));
+    let attendance = (!request.background).then(|| host.attend(target.session, target.turn, seq));
     if target.memory {
         app.fleeting.keep(target.session, app.clock.now(), asked.is_keyed());
     }
@@ -177,48 +192,69 @@ async fn feed(
     if let Some(session) = &session {
         following.know(session);
     }
-    Ok(Fed::Begun(Box::new(Begun { target, following, seq, repeats: false, waiting })))
+    Ok(Fed::Begun(Box::new(Begun { target, following, seq, repeats: false, attendance })))
 }
 
-async fn repeat(app: &Arc<App>, who: &Principal, target: Target, started: Seq) -> Result<Begun> {
+async fn repeat(
+    app: &Arc<App>,
+    who: &Principal,
+    request: &CreateRequest,
+    target: Target,
+    started: Seq,
+) -> Result<Begun> {
     meters::repeated();
+    let host = &app.side(target.memory).host;
+    // From here on the turn has a caller, whatever becomes of the first one.
+    let attendance =
+        (!request.background).then(|| host.attend(target.session, target.turn, started));
     let names = SessionNames::new(&app.naming, &who.project, target.session, Vec::new());
-    let following = Following::late(app, names, &target, started).await?;
-    Ok(Begun { target, following, seq: started, repeats: true, waiting: None })
+    let following = Following::late(app, names, &target, started, request.stream).await?;
+    Ok(Begun { target, following, seq: started, repeats: true, attendance })
 }
 
 /// `None`: what was followed came to nothing, because its caller had gone before this one came.
 async fn answer(
     app: &Arc<App>,
-    who: &Principal,
     request: &CreateRequest,
     begun: Begun,
+    held: Held,
 ) -> Result<Option<Response>> {
-    let Begun { target, mut following, seq, repeats, mut waiting } = begun;
-    let host = &app.side(target.memory).host;
-    if repeats && !request.background {
-        waiting = app.callers.join(host, target.session, target.turn, seq);
-        if waiting.is_none() {
-            // It has ended, or is about to.
-            if following.hear_all().await?.end == End::Cancelled(Why::CallerLost) {
-                return Ok(None);
-            }
-            following = repeat(app, who, target.clone(), seq).await?.following;
+    let Begun { target, mut following, seq, repeats, attendance } = begun;
+    let Some(mut attendance) = attendance else {
+        if request.stream {
+            return Ok(Some(sse(following, None, None)));
         }
-    }
-    if request.stream {
-        return Ok(Some(sse(following, waiting, None)));
-    }
-    if request.background {
         following.hear_through(seq).await?;
         return Ok(Some(Answer(following.response()).into_response()));
+    };
+    if request.stream {
+        if repeats && was_lost(app, &target).await? {
+            attendance.answered();
+            return Ok(None);
+        }
+        return Ok(Some(sse(following, Some(Waiting { attendance, _held: held }), None)));
     }
-    let ended = following.hear_all().await?;
-    if let Some(waiting) = &mut waiting {
-        waiting.answered();
+    let ended = match following.hear_all().await {
+        Ok(ended) => ended,
+        Err(err) => {
+            attendance.cut_off();
+            return Err(err);
+        }
+    };
+    attendance.answered();
+    if following.was_lost() {
+        return if repeats { Ok(None) } else { Err(lost(target.session, target.turn)) };
     }
     match refuse::ended(&ended.end, target.session, target.turn, ended.step) {
         Some(error) => Err(error),
         None => Ok(Some(Answer(following.response()).into_response())),
     }
+}
+
+/// Has the turn ended for want of a caller? Asked by one that waits for it by now.
+async fn was_lost(app: &App, target: &Target) -> Result<bool> {
+    let session = app.side(target.memory).host.look(target.session).await;
+    let session = session.map_err(|err| refuse::feed(err, target.session))?;
+    let end = session.transcript.turns.get(&target.turn).and_then(|it| it.end.as_ref());
+    Ok(end == Some(&End::Cancelled(Why::CallerLost)))
 }

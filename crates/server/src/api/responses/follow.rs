@@ -5,15 +5,17 @@ use std::sync::Arc;
 use axum::response::Response;
 use everstate_dialects::responses::request::Complaint;
 use everstate_dialects::responses::voice::{Voice, WireEvent};
-use everstate_kernel::event::{Append, End, Event};
+use everstate_kernel::event::{Append, End, Event, Why};
 use everstate_kernel::ids::{Seq, SessionId, StepNo, TurnNo};
 use everstate_kernel::item::Body;
 use everstate_kernel::state::Session;
+use everstate_runtime::attend::Attendance;
+use everstate_runtime::drain::Held;
 use everstate_runtime::ports::Down;
 use everstate_runtime::tail::Told;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-use crate::app::{App, Waiting};
+use crate::app::App;
 use crate::claim::Target;
 use crate::error::{ApiError, Result, codes};
 use crate::http;
@@ -25,8 +27,6 @@ pub(super) struct Following {
     names: SessionNames,
     voice: Voice,
     tail: BoxStream<'static, std::result::Result<Told, Down>>,
-    /// Pieces that are not kept only make sense to whoever heard them from the first one on.
-    hears_shown: bool,
     step: StepNo,
     ended: Option<Ended>,
 }
@@ -51,7 +51,6 @@ impl Following {
             names,
             voice: voice_of(voice, target.turn)?,
             tail,
-            hears_shown: true,
             step: 0,
             ended: None,
         })
@@ -66,12 +65,14 @@ impl Following {
         }
     }
 
-    /// A turn that was begun by the append `started`, for somebody who comes later.
+    /// A turn that was begun by the append `started`, for somebody who comes later. `live`: what is shown and not kept
+    /// is told as it comes.
     pub(super) async fn late(
         app: &Arc<App>,
         mut names: SessionNames,
         target: &Target,
         started: Seq,
+        live: bool,
     ) -> Result<Following> {
         let host = &app.side(target.memory).host;
         let session = host.look(target.session).await.ok();
@@ -80,9 +81,11 @@ impl Following {
         }
         let voice =
             recorded_voice(&host.rows(target.session, started - 1, started).await?, target.turn)?;
-        let tail = host.tail(target.session, started - 1);
+        let tail = match live {
+            true => host.tail(target.session, started - 1),
+            false => host.tail_kept(target.session, started - 1),
+        };
         let mut following = Following::new(names, target, &voice, tail)?;
-        following.hears_shown = false;
         if let Some(session) = &session {
             following.know(session);
         }
@@ -113,8 +116,7 @@ impl Following {
                 self.voice.hear_append(&self.names, append)
             }
             Told::Frame { frame, .. } => self.voice.hear_frame(&self.names, frame),
-            Told::Shown(frame) if self.hears_shown => self.voice.hear_frame(&self.names, frame),
-            Told::Shown(_) => Vec::new(),
+            Told::Shown(piece) => self.voice.hear_frame(&self.names, &piece.frame),
         };
         Ok(Some((seq, events)))
     }
@@ -141,6 +143,11 @@ impl Following {
             }
         }
         Ok(())
+    }
+
+    /// Did it end because nobody waited for it, as far as its node knew?
+    pub(super) fn was_lost(&self) -> bool {
+        self.ended.as_ref().is_some_and(|it| it.end == End::Cancelled(Why::CallerLost))
     }
 
     pub(super) async fn hear_all(&mut self) -> Result<Ended> {
@@ -183,6 +190,19 @@ pub(super) fn recorded_voice(rows: &[Told], turn: TurnNo) -> Result<String> {
         })
 }
 
+/// A caller that a foreground turn is answered to. A shutdown waits for it.
+pub(super) struct Waiting {
+    pub(super) attendance: Attendance,
+    pub(super) _held: Held,
+}
+
+/// The turn has ended under its caller: with its node, or because that one gave it no more time. What it did is on the
+/// log, and a repeat of the request is answered by what became of it.
+pub(super) fn lost(session: SessionId, turn: TurnNo) -> ApiError {
+    let text = format!("the node that worked on {session}/{turn} is gone, and the turn with it");
+    Down(text).into()
+}
+
 /// The turn as server-sent events, leaving out those up to `starting_after`.
 pub(super) fn sse(
     following: Following,
@@ -200,17 +220,28 @@ pub(super) fn sse(
     let telling = Telling { following, waiting, n: 0, starting_after, over: false };
     let texts = stream::unfold(telling, |mut it| async move {
         while !it.over {
-            let heard = match it.following.next().await {
+            let mut heard = it.following.next().await;
+            if it.following.was_lost()
+                && let Some(waiting) = &mut it.waiting
+            {
+                // Never as if it had ended by itself.
+                waiting.attendance.answered();
+                heard = Err(lost(it.following.session, it.following.turn));
+            }
+            let heard = match heard {
                 Ok(heard) => heard,
                 Err(err) => {
                     it.over = true;
+                    if let Some(waiting) = it.waiting.take() {
+                        waiting.attendance.cut_off();
+                    }
                     return Some((vec![Err(err)], it));
                 }
             };
             let Some(events) = heard else {
                 it.over = true;
                 if let Some(waiting) = &mut it.waiting {
-                    waiting.answered();
+                    waiting.attendance.answered();
                 }
                 return Some((vec![Ok("data: [DONE]\n\n".to_owned())], it));
             };

@@ -44,6 +44,7 @@ pub(super) async fn retrieve(
         app.names(App::about(&found.session)?),
         &found.target(),
         found.past.started,
+        false,
     )
     .await?;
     if params.stream != Some(true) {
@@ -86,7 +87,8 @@ pub(super) async fn cancel(
     }
     stop(&app, &found).await?;
     let names = app.names(App::about(&found.session)?);
-    let mut following = Following::late(&app, names, &found.target(), found.past.started).await?;
+    let mut following =
+        Following::late(&app, names, &found.target(), found.past.started, false).await?;
     following.hear_all().await?;
     Ok(http::of_session(Answer(following.response()), found.name.session))
 }

@@ -1,0 +1,54 @@
+//! What is in a database, as a script that makes it again: for fixtures, of which later releases read what this one wrote.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::Cluster;
+
+/// Those of a store, and which of its steps make them.
+const SCHEMAS: [(&str, &str); 2] = [("everstate", "state_"), ("everstate_keys", "keys_")];
+
+impl Cluster {
+    /// A store's database: its definitions as the files in `steps` make them, in SQL, and what is in it. Each table is
+    /// ordered by all it has, so that the same contents are the same text.
+    pub fn dump(&self, database: &str, steps: &Path) -> String {
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(steps).expect("steps").map(|it| it.expect("a step").path()).collect();
+        files.sort();
+        let mut script = String::new();
+        for (schema, prefix) in SCHEMAS {
+            writeln!(
+                script,
+                "CREATE SCHEMA {schema};\nCREATE TABLE {schema}.migration \
+                 (version integer NOT NULL, checksum bytea NOT NULL, PRIMARY KEY (version));"
+            )
+            .expect("it is text");
+            let name =
+                |it: &Path| it.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for step in files.iter().filter(|it| name(it).starts_with(prefix)) {
+                script.push_str(&fs::read_to_string(step).expect("a step is text"));
+            }
+        }
+        for (schema, _) in SCHEMAS {
+            let tables = self.sql(
+                database,
+                &format!(
+                    "SELECT tablename FROM pg_tables WHERE schemaname = '{schema}' ORDER BY 1"
+                ),
+            );
+            for table in tables.lines() {
+                let rows = self.sql(
+                    database,
+                    &format!("COPY (SELECT * FROM {schema}.{table} it ORDER BY it) TO STDOUT"),
+                );
+                writeln!(script, "COPY {schema}.{table} FROM stdin;").expect("it is text");
+                if !rows.is_empty() {
+                    writeln!(script, "{rows}").expect("it is text");
+                }
+                script.push_str("\\.\n");
+            }
+        }
+        script
+    }
+}
