@@ -13,4 +13,5 @@ mod responses;
 mod running;
 mod server;
 mod starting;
+mod table;
 mod tracing;
