@@ -54,6 +54,9 @@ pub(crate) fn run(arguments: &[String]) -> Done {
     if let Some(python) = &tools.python {
         run.tests("sdk", || sdk_tests(&tools, python));
     }
+    if let Some(node) = &tools.node {
+        run.tests("node", || node_tests(&tools, node));
+    }
 
     let failed = run.total.failed;
     run.close(&skips);
@@ -129,16 +132,7 @@ fn sdk_tests(tools: &Tools, python: &Path) -> Result<(bool, PathBuf), String> {
     const NO_TESTS: i32 = 5;
     let report = shell::target().join("sdk/junit.xml");
     remove(&report)?;
-    // The tests start the server as a person would: the binary. Chosen like for the Rust tests, so that nothing is
-    // built twice with other features.
-    let built = shell::passes(offline(tools).args([
-        "build",
-        "--quiet",
-        "--locked",
-        "--workspace",
-        "--all-targets",
-    ]))?;
-    if !built {
+    if !build(tools)? {
         return Ok((false, report));
     }
     let mut pytest = shell::command(python);
@@ -155,11 +149,35 @@ fn sdk_tests(tools: &Tools, python: &Path) -> Result<(bool, PathBuf), String> {
             "tests/sdk",
             "tests/s3",
             "tests/deploy",
-            "tests/deploy",
         ])
         .arg(format!("--junitxml={}", report.display()));
     let code = shell::code(&mut pytest)?;
     Ok((code == 0 || code == NO_TESTS, report))
+}
+
+/// The tests start the server as a person would: the binary. Chosen like for the Rust tests, so that nothing is built
+/// twice with other features.
+fn build(tools: &Tools) -> Result<bool, String> {
+    let all = ["build", "--quiet", "--locked", "--workspace", "--all-targets"];
+    shell::passes(offline(tools).args(all))
+}
+
+fn node_tests(tools: &Tools, folder: &Path) -> Result<(bool, PathBuf), String> {
+    let report = shell::target().join("sdk/node.xml");
+    remove(&report)?;
+    if !build(tools)? {
+        return Ok((false, report));
+    }
+    let mut node = shell::command(tools::node::program(folder));
+    close_off(&mut node, tools);
+    node.env("EVERSTATE_TEST_BINARY", shell::target().join("debug/everstate"))
+        .env("EVERSTATE_TEST_NODE", folder)
+        .args(["--test", "--test-timeout=120000", "--test-concurrency=1"])
+        .args(["--test-reporter=dot", "--test-reporter-destination=stdout"])
+        .arg("--test-reporter=junit")
+        .arg(format!("--test-reporter-destination={}", report.display()))
+        .args(tools::node::tests()?);
+    Ok((shell::passes(&mut node)?, report))
 }
 
 /// A report of an earlier run must not speak for this one.

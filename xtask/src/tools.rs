@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::shell;
 
+pub(crate) mod node;
+
 /// The version that is installed where none is found. A newer one of the same series, already there, is as good.
 const NEXTEST: (u64, u64, u64) = (0, 9, 143);
 /// The version that judges the kernel; another one invents other mutants.
@@ -13,7 +15,7 @@ const MUTANTS: &str = "27.1.0";
 
 /// Names that `EVERSTATE_TEST_SKIP` may list.
 pub(crate) const SKIPPABLE: &[&str] =
-    &["rustfmt", "clippy", "nextest", "gcc", "python", "postgres", "systemd"];
+    &["rustfmt", "clippy", "nextest", "gcc", "python", "node", "postgres", "systemd"];
 
 /// What the tests may go without, by wish of whoever runs them.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub(crate) struct Tools {
     pub(crate) bin: Option<PathBuf>,
     /// The interpreter of the environment that holds the SDK.
     pub(crate) python: Option<PathBuf>,
+    /// The folder whose `node_modules` holds the SDK in JavaScript, and the Node that runs it.
+    pub(crate) node: Option<PathBuf>,
 }
 
 /// Looks for every tool, installs what can be installed, and names all that is missing.
@@ -90,6 +94,12 @@ pub(crate) fn install(skips: &Skips) -> Result<Tools, String> {
     if !skips.has("python") {
         match python() {
             Ok(python) => tools.python = Some(python),
+            Err(why) => missing.push(why),
+        }
+    }
+    if !skips.has("node") {
+        match node::install() {
+            Ok(folder) => tools.node = Some(folder),
             Err(why) => missing.push(why),
         }
     }

@@ -14,4 +14,5 @@ mod responses;
 mod running;
 mod server;
 mod starting;
+mod table;
 mod tracing;

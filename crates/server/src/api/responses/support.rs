@@ -6,84 +6,17 @@ use everstate_kernel::tool::{Runs, Tool};
 use everstate_placement::offers::Offers;
 use everstate_providers::rehearsal::SIMULATION;
 
-use Fate::{Ignored, Passed, Refused, Works};
-
 use crate::error::{ApiError, Result, codes, shown};
 
-/// A field of the request, and what becomes of it. Fields that are not in the list are passed.
-struct Field {
-    name: &'static str,
-    fate: Fate,
-    about: &'static str,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// We act on it.
-    Works,
-    /// Checked, and without effect.
-    Ignored,
-    /// Kept, repeated in the response, and given to a provider that speaks this API.
-    Passed,
-    /// It would be ignored, or done by somebody else.
-    Refused,
-}
-
-const fn field(name: &'static str, fate: Fate, about: &'static str) -> Field {
-    Field { name, fate, about }
-}
-
-const FIELDS: &[Field] = &[
-    field("model", Works, "a model of `GET /v1/models`; required"),
-    field("input", Works, "text, or a list of items; answers to calls and approvals too"),
-    field("instructions", Works, "of this response alone, as in the API"),
-    field(
-        "previous_response_id",
-        Works,
-        "the newest goes on in its session, an older one forks it",
-    ),
-    field("store", Works, "`false`: only in memory, forgotten soon after"),
-    field("background", Works, "goes on without its caller; has to be stored"),
-    field("stream", Works, "with `background`, the stream can be taken up again after any event"),
-    field(
-        "stream_options",
-        Ignored,
-        "events are never padded, whatever `include_obfuscation` says",
-    ),
-    field("metadata", Works, "at most 16 keys"),
-    field(
-        "include",
-        Works,
-        "the values listed below; which of them have something to show is the provider's doing",
-    ),
-    field(
-        "tools",
-        Works,
-        "functions of the client; tools of this server as `{\"type\": \"mcp\", \"server_label\": \"everstate\"}`; a provider's own tools, if an offer of the model speaks this API; other tool servers are refused",
-    ),
-    field("tool_choice", Works, "a word, a tool, or `allowed_tools`"),
-    field("max_tool_calls", Works, "counts the calls that this server runs"),
-    field("parallel_tool_calls", Works, "told to the model's provider"),
-    field("temperature", Works, "from 0 to 2"),
-    field("top_p", Works, "from 0 to 1"),
-    field("max_output_tokens", Works, "from 16"),
-    field("reasoning", Works, "`effort` and `summary`"),
-    field("text", Works, "`format` (text, JSON, JSON Schema) and `verbosity`"),
-    field("service_tier", Works, "told to the model's provider"),
-    field("truncation", Passed, "we drop nothing by ourselves"),
-    field("top_logprobs", Passed, ""),
-    field("user", Passed, ""),
-    field("safety_identifier", Passed, ""),
-    field("prompt_cache_key", Passed, ""),
-    field("prompt_cache_options", Passed, "not repeated in the response"),
-    field("prompt_cache_retention", Passed, ""),
-    field("moderation", Passed, "not repeated in the response"),
-    field("conversation", Refused, "use `previous_response_id`"),
-    field("prompt", Refused, "prompts stored elsewhere are not known here; send the text"),
-    field("context_management", Refused, "nothing is compacted at a request's wish"),
-    field("background_options", Refused, "a background response begins at once"),
-    field("multi_agent", Refused, "one agent works on a session"),
-    field("generate", Refused, "it belongs to the WebSocket, which is not served"),
+/// Fields that would be ignored, or done by somebody else, and why. What becomes of all others is told in
+/// docs/reference/api.md.
+const REFUSED: &[(&str, &str)] = &[
+    ("conversation", "use `previous_response_id`"),
+    ("prompt", "prompts stored elsewhere are not known here; send the text"),
+    ("context_management", "nothing is compacted at a request's wish"),
+    ("background_options", "a background response begins at once"),
+    ("multi_agent", "one agent works on a session"),
+    ("generate", "it belongs to the WebSocket, which is not served"),
 ];
 
 /// What an answer may be asked to include. Some of it only some providers have.
@@ -100,7 +33,7 @@ const INCLUDE: &[&str] = &[
 
 pub(super) fn supported(request: &CreateRequest) -> Result<()> {
     let no = |param: &str, text: String| ApiError::new(&codes::UNSUPPORTED, text).param(param);
-    for Field { name, about, .. } in FIELDS.iter().filter(|it| it.fate == Refused) {
+    for (name, about) in REFUSED {
         let asked = match *name {
             "conversation" => request.conversation.is_some(),
             name => request.extra.contains_key(name),
@@ -140,6 +73,3 @@ pub(super) fn served(offers: &Offers, model: &str, tools: &[Tool]) -> Result<()>
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;
