@@ -217,6 +217,7 @@ impl SessionVoice {
             | Event::ApprovalExpired { .. }
             | Event::ToolStarted { .. }
             | Event::OutcomeLearned { .. }
+            | Event::SummedUp { .. }
             | Event::Compacted { .. }
             | Event::ItemErased { .. }
             | Event::Unparked

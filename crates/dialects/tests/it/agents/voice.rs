@@ -372,6 +372,7 @@ fn say(text: &str) -> Input {
             echo: None,
             trace: None,
             remind_every_ms: None,
+            compact: None,
         },
         when_busy: WhenBusy::Steer,
     })

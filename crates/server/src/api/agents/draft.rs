@@ -8,7 +8,7 @@ use everstate_dialects::agents::voice;
 use everstate_kernel::ids::Millis;
 use everstate_kernel::ids::SessionId;
 use everstate_kernel::input::{
-    Begin, Caller, Calls, Configure, NewItem, TurnTerms, Visible, WhenBusy,
+    Begin, Caller, Calls, Compact, Configure, NewItem, TurnTerms, Visible, WhenBusy,
 };
 use everstate_kernel::json::Json;
 use everstate_kernel::money::Micros;
@@ -159,8 +159,20 @@ pub(crate) fn terms(app: &App, doc: &SessionDoc, trace: Option<String>) -> Resul
         echo: doc.prompt_cache_options.as_ref().map(Json::of),
         trace,
         remind_every_ms: doc.agent.experimental.time_awareness.then_some(REMIND_EVERY_MS),
+        compact: compact(app, &doc.agent.model),
     })
 }
+
+/// A session is summed up when it fills most of what the roomiest offer of its model takes. The other offers are out of
+/// reach by then, as placing sees to.
+fn compact(app: &App, model: &str) -> Option<Compact> {
+    let offers = app.stall.offers();
+    let rooms = offers.list.iter().filter(|it| it.model == model).map(|it| it.context_tokens);
+    rooms.max().map(|room| Compact { at_tokens: room - room / COMPACT_PART })
+}
+
+/// The part of the room that is left for the summary and for the step after it.
+const COMPACT_PART: u64 = 5;
 
 /// Where nobody is to be asked, what would ask is denied.
 fn reviewed(review: Review, tools: &[Tool]) -> ToolChoice {
