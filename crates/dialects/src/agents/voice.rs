@@ -16,11 +16,11 @@ mod event;
 mod speaking;
 mod tell;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use everstate_kernel::delta::Frame;
 use everstate_kernel::event::{Append, End, Event};
-use everstate_kernel::ids::{ASIDE, CallId, ItemId, Seq, TurnNo};
+use everstate_kernel::ids::{CallId, ItemId, Seq, TurnNo};
 use everstate_kernel::item::{Body, Item, Outcome, Part};
 use everstate_kernel::state::{Session, Transcript};
 use everstate_kernel::tool::Runs;
@@ -46,9 +46,8 @@ pub struct SessionVoice {
     /// That it was created is told when the append has made it whole.
     created: bool,
     turn: Option<Telling>,
-    /// How the session was last told to stand, and what it waited for.
+    /// How the session was last told to stand.
     status: Status,
-    asked: BTreeSet<CallId>,
 }
 
 /// The running turn, as far as it was told.
@@ -109,7 +108,6 @@ impl SessionVoice {
             created: false,
             turn: None,
             status: Status::of(session),
-            asked: object::actions(session).collect(),
         }
     }
 
@@ -235,18 +233,13 @@ impl SessionVoice {
 
     /// What the append changed of how the session stands. In the middle of it that is true for nobody.
     fn tell_changes(&mut self, row: &mut Row<'_>) {
-        let status = Status::of(&self.session);
-        let asked: BTreeSet<CallId> = object::actions(&self.session).collect();
-        let asks_more = status == Status::RequiresAction && !asked.is_subset(&self.asked);
-        if status != self.status || asks_more {
+        if Status::of(&self.session) != self.status {
             self.tell_status(row);
         }
-        self.asked = asked;
     }
 
     fn tell_status(&mut self, row: &mut Row<'_>) {
         self.status = Status::of(&self.session);
-        self.asked = object::actions(&self.session).collect();
         let event = match self.status {
             Status::Idle => "agent.session.idle",
             Status::InProgress => "agent.session.in_progress",
@@ -419,12 +412,13 @@ impl Telling {
         }
     }
 
+    /// What is heard beside the turn's course has numbers of its own, and is not counted.
     fn count(&mut self, items: &[Item]) {
         items.iter().for_each(|it| self.count_one(it.id));
     }
 
     fn count_one(&mut self, item: ItemId) {
-        if item.turn == self.no && item.idx < ASIDE {
+        if item.turn == self.no {
             self.next_idx = self.next_idx.max(item.idx + 1);
         }
     }

@@ -142,6 +142,11 @@ impl Play {
         self.feed(Input::Placed { attempt, plan })
     }
 
+    /// How many items the attempt under way has opened.
+    pub(crate) fn n_opened(&self) -> u32 {
+        self.shown.iter().filter(|it| matches!(it, Delta::Open { .. })).count() as u32
+    }
+
     /// Fragments are shown.
     pub(crate) fn show(&mut self, deltas: &[Delta]) -> &mut Play {
         let attempt = self.attempt().expect("an attempt is under way");

@@ -735,6 +735,55 @@ fn a_cancelled_turn_and_the_next() {
 }
 
 #[test]
+fn a_turn_that_ends_as_it_begins() {
+    let mut play = Play::empty();
+    play.feed_all(create()).feed_all(vec![say("Hi"), Input::Cancel { turn: 1 }]);
+    check(&play, expect![[r#"
+        1.0 created {"status":"idle"}
+        2.0 turn.created {"status":"queued"}
+        2.1 turn.item.added {"item":{"id":"msg_1_0","type":"message","content":[{"type":"input_text","text":"Hi"}],"role":"user","status":"completed"}}
+        2.2 turn.in_progress {"status":"in_progress"}
+        2.3 turn.cancelled {"status":"cancelled"}
+        2.4 idle {"status":"idle"}
+    "#]]);
+}
+
+#[test]
+fn a_call_keeps_its_place_before_it_is_shown() {
+    let mut play = story();
+    let mut deltas = call(0, "look", "{}");
+    deltas.extend(message(1, "Wait."));
+    play.show(&deltas).replied();
+    check(&play, expect![[r#"
+        1.0 created {"status":"idle"}
+        1.1 turn.created {"status":"queued"}
+        1.2 turn.item.added {"item":{"id":"msg_1_0","type":"message","content":[{"type":"input_text","text":"Hi"}],"role":"user","status":"completed"}}
+        1.3 turn.in_progress {"status":"in_progress"}
+        1.4 in_progress {"status":"in_progress"}
+        3.0 turn.item.added {"output_index":1,"item":{"id":"msg_1_2","type":"message","content":[],"role":"assistant","status":"in_progress","phase":null}}
+        3.1 turn.content_part.added {"item_id":"msg_1_2","part":{"type":"output_text","text":""},"content_index":0,"output_index":1}
+        3.2 turn.output_text.delta {"item_id":"msg_1_2","delta":"Wa","content_index":0,"output_index":1}
+        3.3 turn.output_text.delta {"item_id":"msg_1_2","delta":"it.","content_index":0,"output_index":1}
+        3.4 turn.output_text.done {"item_id":"msg_1_2","text":"Wait.","content_index":0,"output_index":1}
+        3.5 turn.content_part.done {"item_id":"msg_1_2","part":{"type":"output_text","text":"Wait."},"content_index":0,"output_index":1}
+        4.6 turn.item.done {"output_index":1,"item":{"id":"msg_1_2","type":"message","content":[{"type":"output_text","text":"Wait."}],"role":"assistant","status":"completed","phase":"commentary"}}
+        4.7 turn.item.added {"output_index":0,"item":{"id":"fc_1_1","type":"function_call","arguments":{},"status":"in_progress","call_id":"call_1_1","name":"look"}}
+        4.8 requires_action {"status":"requires_action","waits":["call_1_1"]}
+    "#]]);
+}
+
+#[test]
+fn what_comes_after_a_part_is_done_is_told_with_its_item() {
+    let mut play = story();
+    let late = Delta::Text { item: 0, text: "!".to_owned() };
+    play.show(&message(0, "Hello")).show(&[late]).replied();
+    let events = tell(&play.rows, true);
+    let kinds: Vec<&str> = events.iter().skip(5).map(|it| it.event).collect();
+    assert_eq!(kinds.iter().filter(|it| it.ends_with("output_text.delta")).count(), 2);
+    assert!(events.iter().any(|it| it.event.ends_with("item.done") && it.data.contains("Hello!")));
+}
+
+#[test]
 fn a_failure_after_something_was_shown() {
     let mut play = story();
     play.show(&thought(0, &["Hm"])[..2]).show(&[Delta::Summary { item: 0, text: "m".to_owned() }]);
@@ -936,6 +985,7 @@ enum Step {
     Park,
 }
 
+/// Fragments for the items that are open when they come: `act` gives them their numbers.
 fn deltas() -> impl Strategy<Value = Vec<Delta>> {
     let text = prop::sample::select(vec!["", "a", "bé", "😀", "\n\"", "{}"]);
     let name = prop::sample::select(vec!["look", "pay", "balance", "fly"]);
@@ -948,19 +998,34 @@ fn deltas() -> impl Strategy<Value = Vec<Delta>> {
             json: Json::from(json!({"type": "web_search_call"})),
         }),
     ];
-    let delta = (0u32..3, opening, text, 0..9u8).prop_map(|(item, opening, text, what)| {
+    let delta = (0u32..3, opening, text, 0..11u8).prop_map(|(item, opening, text, what)| {
         let text = text.to_owned();
         match what {
-            0 | 1 => Delta::Open { item, opening, provider_id: None },
-            2 | 3 => Delta::Text { item, text },
-            4 => Delta::Summary { item, text },
-            5 => Delta::Arguments { item, text },
-            6 => Delta::TextPart { item },
-            7 => Delta::Refusal { item, text },
+            0..3 => Delta::Open { item, opening, provider_id: None },
+            3 | 4 => Delta::Text { item, text },
+            5 => Delta::Summary { item, text },
+            6 => Delta::Arguments { item, text },
+            7 => Delta::TextPart { item },
+            8 => Delta::Refusal { item, text },
+            9 => Delta::Thought { item, text },
             _ => Delta::SummaryPart { item },
         }
     });
     prop::collection::vec(delta, 1..6)
+}
+
+/// Items are opened one after the other, and only an opened one grows.
+fn numbered(play: &Play, deltas: Vec<Delta>) -> Vec<Delta> {
+    let mut n_opened = play.n_opened();
+    let mut numbered = Vec::new();
+    for mut delta in deltas {
+        if let Delta::Open { item, .. } = &mut delta {
+            *item = n_opened;
+            n_opened += 1;
+        }
+        numbered.push(delta);
+    }
+    numbered
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -1000,7 +1065,7 @@ fn act(play: &mut Play, step: Step) {
     match step {
         Step::Say => _ = play.try_all(vec![say("Hi")]),
         Step::Place if play.attempt().is_some() && !has_place(play) => _ = play.placed(),
-        Step::Show(deltas) if has_place(play) => _ = play.show(&deltas),
+        Step::Show(deltas) if has_place(play) => _ = play.show(&numbered(play, deltas)),
         Step::Reply(finish) if has_place(play) => _ = play.replied_as(finish),
         Step::Fail(class) if has_place(play) => _ = play.failed(class),
         Step::Answer(outcome) => {
