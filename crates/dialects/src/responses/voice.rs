@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use everstate_kernel::delta::{Delta, Frame, Opening};
 use everstate_kernel::event::{Append, End, Event};
-use everstate_kernel::ids::{AttemptId, CallId, ItemId, Millis, TurnNo};
+use everstate_kernel::ids::{ASIDE, AttemptId, CallId, ItemId, Millis, TurnNo};
 use everstate_kernel::input::TurnTerms;
 use everstate_kernel::item::{Body, Item, Outcome, Part, Status};
 use everstate_kernel::json::Json;
@@ -117,7 +117,8 @@ impl Voice {
             let known = Known { item: item.id, name: name.clone(), arguments: arguments.clone() };
             self.calls.insert(*call, known);
         }
-        if item.id.turn == self.turn {
+        // What is heard beside the turn's course has numbers of its own, far from those a model's items get.
+        if item.id.turn == self.turn && item.id.idx < ASIDE {
             self.next_idx = self.next_idx.max(item.id.idx + 1);
             if let Body::Call { call, .. } = &item.body
                 && call.turn == self.turn

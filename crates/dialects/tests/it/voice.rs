@@ -518,6 +518,21 @@ fn a_failure_is_told_once() {
 }
 
 #[test]
+fn news_of_an_earlier_call_moves_no_name() {
+    let mut play = Play::new();
+    play.ask(TOOLS).placed().show(&call(0, "balance", "{}")).replied();
+    play.feed(Input::Cancel { turn: 1 }).ask(PLAIN).placed();
+    let call = everstate_kernel::ids::CallId { turn: 1, n: 1 };
+    let output = vec![everstate_kernel::item::Part::text("100")];
+    play.feed(Input::Returned { call, outcome: Outcome::Ok, output });
+    play.show(&message(0, "Hello.")).replied().placed().show(&message(0, "It is 100.")).replied();
+    let (_, response) = promises(&play.rows, 2);
+    let names: Vec<&Value> =
+        response["output"].as_array().expect("a list").iter().map(|it| &it["id"]).collect();
+    assert_eq!(names, ["msg_2_1", "msg_2_2"]);
+}
+
+#[test]
 fn a_cancelled_answer_is_incomplete_and_says_cancelled() {
     let mut play = Play::new();
     play.ask(BACKGROUND).placed().show(&message(0, "One two")[..2]).feed(Input::Cancel { turn: 1 });

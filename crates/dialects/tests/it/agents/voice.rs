@@ -738,14 +738,17 @@ fn a_cancelled_turn_and_the_next() {
 fn a_turn_that_ends_as_it_begins() {
     let mut play = Play::empty();
     play.feed_all(create()).feed_all(vec![say("Hi"), Input::Cancel { turn: 1 }]);
-    check(&play, expect![[r#"
+    check(
+        &play,
+        expect![[r#"
         1.0 created {"status":"idle"}
         2.0 turn.created {"status":"queued"}
         2.1 turn.item.added {"item":{"id":"msg_1_0","type":"message","content":[{"type":"input_text","text":"Hi"}],"role":"user","status":"completed"}}
         2.2 turn.in_progress {"status":"in_progress"}
         2.3 turn.cancelled {"status":"cancelled"}
         2.4 idle {"status":"idle"}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -754,7 +757,9 @@ fn a_call_keeps_its_place_before_it_is_shown() {
     let mut deltas = call(0, "look", "{}");
     deltas.extend(message(1, "Wait."));
     play.show(&deltas).replied();
-    check(&play, expect![[r#"
+    check(
+        &play,
+        expect![[r#"
         1.0 created {"status":"idle"}
         1.1 turn.created {"status":"queued"}
         1.2 turn.item.added {"item":{"id":"msg_1_0","type":"message","content":[{"type":"input_text","text":"Hi"}],"role":"user","status":"completed"}}
@@ -769,7 +774,8 @@ fn a_call_keeps_its_place_before_it_is_shown() {
         4.6 turn.item.done {"output_index":1,"item":{"id":"msg_1_2","type":"message","content":[{"type":"output_text","text":"Wait."}],"role":"assistant","status":"completed","phase":"commentary"}}
         4.7 turn.item.added {"output_index":0,"item":{"id":"fc_1_1","type":"function_call","arguments":{},"status":"in_progress","call_id":"call_1_1","name":"look"}}
         4.8 requires_action {"status":"requires_action","waits":["call_1_1"]}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
