@@ -1,5 +1,8 @@
 //! The Agents API at the door.
 
+mod any;
 mod config;
+mod objects;
+mod promises;
 mod request;
 mod voice;
