@@ -231,10 +231,11 @@ pub fn turn(names: &dyn Names, session: &Session, no: TurnNo) -> Option<Json> {
         (Some(End::Cancelled(_) | End::Steered), _) => ("cancelled", past.usage),
         (None, Some(turn)) => {
             let waits = turn.paused.is_some() || actions(session).next().is_some();
-            let status = match turn.step {
+            let begun = turn.step > 0 || turn.sums_made > 0;
+            let status = match begun {
                 _ if waits => "waiting",
-                0 => "queued",
-                _ => "in_progress",
+                true => "in_progress",
+                false => "queued",
             };
             (status, turn.usage)
         }

@@ -54,7 +54,7 @@ pub struct SessionVoice {
 #[derive(Clone, Debug)]
 struct Telling {
     no: TurnNo,
-    /// Its first step has begun.
+    /// Work has begun.
     begun: bool,
     /// What the next item will be called.
     next_idx: u32,
@@ -170,13 +170,9 @@ impl SessionVoice {
                 self.tell_heard(*turn, items, row);
             }
             Event::Steered { turn, items } => self.tell_heard(*turn, items, row),
-            Event::StepStarted { turn, .. } => {
-                if let Some(it) = self.turn.as_mut().filter(|it| it.no == *turn)
-                    && !std::mem::replace(&mut it.begun, true)
-                {
-                    self.tell_turn("agent.session.turn.in_progress", *turn, row);
-                }
-            }
+            Event::StepStarted { turn, .. } => self.tell_begun(*turn, row),
+            // What was said may have to be summed up first.
+            Event::AttemptOpened { attempt, .. } => self.tell_begun(attempt.turn, row),
             Event::Replied { attempt, items, .. } => {
                 if let Some(turn) = self.turn.as_mut().filter(|it| it.no == attempt.turn) {
                     turn.settle(*attempt, items, row);
@@ -202,7 +198,6 @@ impl SessionVoice {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::Reminded { .. }
-            | Event::AttemptOpened { .. }
             | Event::Placed { .. }
             | Event::NotPlaced { .. }
             | Event::AttemptChosen { .. }
@@ -268,6 +263,14 @@ impl SessionVoice {
                 data.raw("turn", turn.text());
             }
         });
+    }
+
+    fn tell_begun(&mut self, no: TurnNo, row: &mut Row<'_>) {
+        if let Some(turn) = self.turn.as_mut().filter(|it| it.no == no)
+            && !std::mem::replace(&mut turn.begun, true)
+        {
+            self.tell_turn("agent.session.turn.in_progress", no, row);
+        }
     }
 
     /// What a user said belongs to the turn, and is no output of it.

@@ -107,8 +107,7 @@ impl Play {
 
     pub(crate) fn attempt(&self) -> Option<AttemptId> {
         let turn = self.session.live.turn.as_ref()?;
-        let (&attempt, _) = turn.attempts.iter().next_back()?;
-        Some(AttemptId { turn: turn.no, step: turn.step, attempt })
+        turn.under_way().last().map(|(id, _)| id)
     }
 
     /// A client's request; the turn begins.

@@ -2,7 +2,7 @@
 
 use everstate_kernel::delta::{Delta, Finish, Opening};
 use everstate_kernel::input::*;
-use everstate_kernel::item::{Outcome, Part};
+use everstate_kernel::item::{Outcome, Output, OutputBody, Part};
 use everstate_kernel::json::Json;
 use proptest::prelude::*;
 use serde_json::json;
@@ -13,7 +13,8 @@ use crate::play::Play;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Say,
+    /// Whether what was said shall be summed up before each step.
+    Say(bool),
     Place,
     Show(Vec<Delta>),
     Reply(Finish),
@@ -81,7 +82,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ]);
     let class = prop::sample::select(vec![FailureClass::Broken, FailureClass::Refused]);
     let step = prop_oneof![
-        2 => Just(Step::Say),
+        2 => any::<bool>().prop_map(Step::Say),
         4 => Just(Step::Place),
         8 => deltas().prop_map(Step::Show),
         4 => finish.prop_map(Step::Reply),
@@ -97,6 +98,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..40)
 }
 
+pub(super) fn said(text: &str) -> Output {
+    Output {
+        body: OutputBody::Message { parts: vec![Part::text(text)] },
+        status: Default::default(),
+        provider_id: None,
+        extra: None,
+    }
+}
+
 fn act(play: &mut Play, step: Step) {
     let call = |play: &Play| play.session.live.calls.keys().next().copied();
     let has_place = |play: &Play| {
@@ -104,10 +114,22 @@ fn act(play: &mut Play, step: Step) {
             .and_then(|it| play.session.live.attempt(it))
             .is_some_and(|it| it.plan.is_some())
     };
+    let sums = |play: &Play| play.attempt().is_some_and(|it| it.is_aside());
     match step {
-        Step::Say => _ = play.try_all(vec![say("Hi")]),
+        Step::Say(sums) => {
+            let Input::Begin(mut begin) = say("Hi") else { return };
+            begin.terms.compact = sums.then_some(Compact { at_tokens: 10 });
+            play.try_all(vec![Input::Begin(begin)]);
+        }
         Step::Place if play.attempt().is_some() && !has_place(play) => _ = play.placed(),
-        Step::Show(deltas) if has_place(play) => _ = play.show(&numbered(play, deltas)),
+        // Nobody is shown a summary.
+        Step::Reply(finish) if has_place(play) && sums(play) => {
+            let outputs = vec![said("All in short.")];
+            play.replied_with(outputs, finish);
+        }
+        Step::Show(deltas) if has_place(play) && !sums(play) => {
+            _ = play.show(&numbered(play, deltas))
+        }
         Step::Reply(finish) if has_place(play) => _ = play.replied_as(finish),
         Step::Fail(class) if has_place(play) => _ = play.failed(class),
         Step::Answer(outcome) => {

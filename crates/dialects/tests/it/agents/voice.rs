@@ -14,6 +14,7 @@ use everstate_kernel::policy::Constraints;
 use expect_test::expect;
 use serde_json::{Value, json};
 
+use crate::agents::any::said;
 use crate::agents::promises::{check, promises, tell};
 use crate::encode::{server, tool};
 use crate::play::{Play, call, close, message, open};
@@ -470,6 +471,22 @@ fn a_limit_is_reached_and_raised() {
         6.8 idle {"status":"idle"}
     "#]],
     );
+}
+
+#[test]
+fn a_session_that_is_summed_up_first() {
+    let mut play = story();
+    play.show(&message(0, "Hello.")).replied();
+    let Input::Begin(mut begin) = say("And?") else { panic!("a beginning") };
+    begin.terms.compact = Some(Compact { at_tokens: 10 });
+    play.feed(Input::Begin(begin)).placed();
+    let begun = promises(&play.rows).len();
+    play.replied_with(vec![said("All in short.")], Finish::Stop);
+    play.placed().show(&message(0, "Goodbye.")).replied();
+    let events = promises(&play.rows);
+    assert_eq!(events[begun - 1].1["type"], "agent.session.in_progress");
+    assert_eq!(events[begun].1["type"], "agent.session.turn.item.added");
+    assert!(!events.iter().any(|(_, it)| it.to_string().contains("in short")));
 }
 
 #[test]
