@@ -212,47 +212,48 @@ fn a_session_is_read() {
     create(
         json!({}),
         expect![[r#"
-        CreateSession {
-            agent_id: None,
-            agent: AgentPatch {
-                model: Some(
-                    "m",
-                ),
-                instructions: None,
-                name: None,
-                metadata: None,
-                tools: None,
-                reasoning: None,
-                effort: None,
-                text: None,
-                service_tier: None,
-                multi_agent: None,
-                compaction: None,
-                time_awareness: None,
-            },
-            input: [
-                NewItem {
-                    body: Message {
-                        role: User,
-                        parts: [
-                            Text {
-                                text: "hi",
-                                annotations: [],
-                            },
-                        ],
-                    },
-                    provider_id: None,
-                    extra: None,
+            CreateSession {
+                agent_id: None,
+                agent: AgentPatch {
+                    model: Some(
+                        "m",
+                    ),
+                    instructions: None,
+                    name: None,
+                    metadata: None,
+                    tools: None,
+                    reasoning: None,
+                    effort: None,
+                    text: None,
+                    service_tier: None,
+                    multi_agent: None,
+                    compaction: None,
+                    time_awareness: None,
                 },
-            ],
-            environment: None,
-            metadata: {},
-            vault_ids: [],
-            prompt_cache_options: None,
-            review: None,
-            spend_limit_cents: None,
-            stream: false,
-        }"#]],
+                input: [
+                    NewItem {
+                        body: Message {
+                            role: User,
+                            parts: [
+                                Text {
+                                    text: "hi",
+                                    annotations: [],
+                                },
+                            ],
+                        },
+                        provider_id: None,
+                        extra: None,
+                    },
+                ],
+                environment: None,
+                metadata: {},
+                vault_ids: [],
+                prompt_cache_options: None,
+                review: None,
+                spend_limit_cents: None,
+                stream: false,
+                include_obfuscation: true,
+            }"#]],
     );
     create(
         json!({
@@ -324,6 +325,7 @@ fn a_session_is_read() {
                     5,
                 ),
                 stream: true,
+                include_obfuscation: true,
             }"#]],
     );
 }
