@@ -251,8 +251,8 @@ fn settle(
         tell(part.is_none(), row, |row| at.part_added(i, row));
         // The whole and the rest are different events: what was told under a name is never told otherwise.
         tell(part.is_none() && !text.is_empty(), row, |row| at.delta(i, text, row));
-        let rest = part.and_then(|it| text.get(it.text.len()..)).filter(|it| !it.is_empty());
-        let rest = rest.filter(|_| !is_done);
+        let rest = part.and_then(|it| text.strip_prefix(it.text.as_str()));
+        let rest = rest.filter(|it| !is_done && !it.is_empty());
         tell(rest.is_some(), row, |row| at.delta(i, rest.unwrap_or_default(), row));
         tell(!is_done, row, |row| at.text_done(i, text, row));
         tell(!is_done, row, |row| at.part_done(i, text, stage, row));

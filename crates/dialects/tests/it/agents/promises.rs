@@ -23,10 +23,15 @@ fn hear(voice: &mut SessionVoice, place: usize, row: &Row) -> Vec<AgentEvent> {
 }
 
 pub(super) fn tell(rows: &[Row], with_frames: bool) -> Vec<AgentEvent> {
+    tell_with(rows, |_| with_frames)
+}
+
+/// With the frames in some places only.
+fn tell_with(rows: &[Row], frame: impl Fn(usize) -> bool) -> Vec<AgentEvent> {
     let mut voice = SessionVoice::new();
     let mut events = Vec::new();
     for (place, row) in rows.iter().enumerate() {
-        if with_frames || matches!(row, Row::Append(_)) {
+        if matches!(row, Row::Append(_)) || frame(place) {
             events.extend(hear(&mut voice, place, row));
         }
     }
@@ -85,10 +90,24 @@ fn frames_may_go(rows: &[Row], told: &[AgentEvent]) {
     let bare: BTreeMap<EventKey, AgentEvent> =
         tell(rows, false).into_iter().map(|it| (it.key, it)).collect();
     let is_frame = |key: &EventKey| matches!(rows[key.seq as usize - 1], Row::Frame(_));
-    for event in told.iter().filter(|it| !is_frame(&it.key)) {
-        // Of a text that was shown in part, the whole takes the place of the rest.
-        let is_rest = event.event.ends_with(".delta");
-        assert!(is_rest || bare.get(&event.key) == Some(event), "{event:?}");
+    let same = |told: &[AgentEvent]| {
+        let facts = told.iter().filter(|it| !is_frame(&it.key));
+        let facts: BTreeMap<EventKey, &AgentEvent> = facts.map(|it| (it.key, it)).collect();
+        for event in facts.values() {
+            // Of a text that was shown in part, the whole takes the place of the rest.
+            let is_rest = event.event.ends_with(".delta");
+            assert!(is_rest || bare.get(&event.key) == Some(*event), "{event:?}");
+        }
+        for event in bare.values().filter(|it| !it.data.contains("item_id")) {
+            let was_shown = event.event.ends_with("item.added");
+            assert!(was_shown || facts.get(&event.key) == Some(&event), "{event:?}");
+        }
+    };
+    same(told);
+    for cut in [rows.len() / 3, rows.len() / 2, rows.len() * 2 / 3] {
+        same(&tell_with(rows, |place| place < cut));
+        same(&tell_with(rows, |place| place >= cut));
+        same(&tell_with(rows, |place| place != cut));
     }
     let shown = |events: &mut dyn Iterator<Item = &AgentEvent>| {
         let mut texts: BTreeMap<(String, String), String> = BTreeMap::new();
