@@ -2,4 +2,5 @@
 
 mod config;
 mod request;
+mod vault;
 mod voice;
