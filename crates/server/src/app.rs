@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aws_lc_rs::hmac;
 use everstate_kernel::ids::SessionId;
 use everstate_kernel::state::{About, Session};
 use everstate_runtime::cluster::NodeFacts;
@@ -36,6 +37,10 @@ pub(crate) struct App {
     pub claims: Claims,
     pub naming: Arc<Naming>,
     pub registry: Arc<dyn Registry>,
+    /// Documents with secrets.
+    pub sealed: Arc<dyn Registry>,
+    /// What requests with secrets are claimed by.
+    pub secret_claims: hmac::Key,
     pub clock: Arc<dyn Clock>,
     pub durable: Side,
     /// For what is not to be stored.

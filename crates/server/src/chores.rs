@@ -1,4 +1,5 @@
-//! What has to be done now and then: sessions that were not to be stored leave memory, and the store keeps its house.
+//! What has to be done now and then: sessions that were not to be stored leave memory, vaults that are deleted are gone
+//! whatever happened meanwhile, and the store keeps its house.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -8,6 +9,7 @@ use everstate_kernel::ids::{Millis, SessionId};
 use everstate_store::facts;
 use tokio::time::MissedTickBehavior;
 
+use crate::api::agents::vaults;
 use crate::app::App;
 use crate::claim::{KEPT_MS, REPEAT_MS};
 
@@ -67,6 +69,9 @@ pub(crate) async fn run(app: Arc<App>) {
         loop {
             ticks.tick().await;
             app.fleeting.sweep(&app).await;
+            if let Err(err) = vaults::finish_deletions(&app).await {
+                tracing::warn!(%err, "vaults that are deleted are not gone yet; it is tried again");
+            }
         }
     };
     let learn = async {

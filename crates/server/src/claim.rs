@@ -2,14 +2,16 @@
 //!
 //! The official clients repeat by themselves what they got no answer to, and send no key with it. So a claim has one
 //! of two names: the caller's `Idempotency-Key`, or the request itself (API key, path, body), which counts as
-//! a repeat only if the client says that it is one, and soon enough.
+//! a repeat only if the client says that it is one, and soon enough. What is claimed is a turn, or the name of a document.
 
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use everstate_kernel::ids::{Millis, SessionId, TurnNo};
 use everstate_runtime::ports::{Clock, Document, Put, PutError, Registry};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{ApiError, Result, codes};
 use crate::keys::{Principal, hex, sha256};
@@ -32,11 +34,17 @@ pub(crate) struct Target {
     pub risky: bool,
 }
 
+/// A document that a request was to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Named {
+    document: String,
+}
+
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct ClaimDoc {
+struct ClaimDoc<T> {
     /// SHA-256 of method, path and body, in hexadecimal.
     body: String,
-    target: Target,
+    target: T,
     at: Millis,
 }
 
@@ -114,16 +122,16 @@ fn good_key(key: &str) -> Result<&str> {
     Err(ApiError::new(&codes::INVALID_VALUE, text).param("Idempotency-Key"))
 }
 
-pub(crate) enum Claimed {
-    Ours(Earlier),
+pub(crate) enum Claimed<T = Target> {
+    Ours(Earlier<T>),
     /// Somebody else was faster, and this request is a repeat of theirs.
-    Theirs(Earlier),
+    Theirs(Earlier<T>),
 }
 
 /// What was claimed before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Earlier {
-    pub target: Target,
+pub(crate) struct Earlier<T = Target> {
+    pub target: T,
     revision: u64,
 }
 
@@ -145,9 +153,25 @@ impl Claims {
         target: &Target,
         instead: Option<&Earlier>,
     ) -> Result<Claimed> {
+        self.claim_for(asked, target, instead.map(|it| it.revision)).await
+    }
+
+    /// The name of the document that this request is to make: `fresh`, or what the request it repeats was given.
+    pub(crate) async fn named(&self, asked: &Asked, fresh: &str) -> Result<String> {
+        let target = Named { document: fresh.to_owned() };
+        match self.claim_for(asked, &target, None).await? {
+            Claimed::Ours(claimed) | Claimed::Theirs(claimed) => Ok(claimed.target.document),
+        }
+    }
+
+    async fn claim_for<T: Clone + Serialize + DeserializeOwned>(
+        &self,
+        asked: &Asked,
+        target: &T,
+        mut expect: Option<u64>,
+    ) -> Result<Claimed<T>> {
         let now = self.clock.now();
         let doc = ClaimDoc { body: asked.body.clone(), target: target.clone(), at: now };
-        let mut expect = instead.map(|it| it.revision);
         loop {
             let put = Put {
                 project: asked.project.to_string(),
@@ -180,15 +204,23 @@ impl Claims {
         Ok(self.registry.remove(&asked.project, CLAIM, &asked.id).await?)
     }
 
-    fn judge(&self, asked: &Asked, found: Option<Document>) -> Result<Option<Earlier>> {
+    fn judge<T: DeserializeOwned>(
+        &self,
+        asked: &Asked,
+        found: Option<Document>,
+    ) -> Result<Option<Earlier<T>>> {
         let now = self.clock.now();
         let Some(found) = found.filter(|it| it.expires_at.is_none_or(|at| now < at)) else {
             return Ok(None);
         };
-        let doc: ClaimDoc = serde_json::from_slice(&found.body).map_err(|err| {
-            ApiError::new(&codes::INTERNAL, format!("a claim cannot be read: {err}"))
-        })?;
-        let earlier = Earlier { target: doc.target, revision: found.revision };
+        let unreadable =
+            |err| ApiError::new(&codes::INTERNAL, format!("a claim cannot be read: {err}"));
+        // What another request was given may be of another sort.
+        let doc: ClaimDoc<Value> = serde_json::from_slice(&found.body).map_err(unreadable)?;
+        let earlier = || {
+            let target = serde_json::from_value(doc.target.clone()).map_err(unreadable)?;
+            Ok(Some(Earlier { target, revision: found.revision }))
+        };
         if asked.keyed {
             if doc.body != asked.body {
                 return Err(ApiError::new(
@@ -199,9 +231,9 @@ impl Claims {
                 .why("method, path and body have to be the same for 24 hours")
                 .attempt("send a new key with a new request"));
             }
-            return Ok(Some(earlier));
+            return earlier();
         }
         let repeats = asked.repeat && now < doc.at.saturating_add(REPEAT_MS);
-        Ok(repeats.then_some(earlier))
+        if repeats { earlier() } else { Ok(None) }
     }
 }

@@ -1,10 +1,13 @@
 //! Traces, for who has named an endpoint: requests at the doors, and turns with their steps, attempts and tools.
 //!
 //! A turn is told from its facts (`turns`), under names that every node computes alike (`context`); so it is one trace,
-//! whichever nodes and processes it went through. Sending is left to `export`.
+//! whichever nodes and processes it went through. Sending is left to `export`. The same can be read anew (`replay`), and
+//! be written as JSON (`otlp`).
 
 mod context;
 mod export;
+mod otlp;
+pub(crate) mod replay;
 mod teller;
 mod turns;
 
@@ -24,6 +27,7 @@ use crate::wiring::{Env, Source};
 use context::{HEADER, Place, span_at_random};
 use export::Export;
 use teller::{Ear, News, Teller, UNTOLD_MAX};
+use turns::Providers;
 
 #[derive(Debug)]
 pub(crate) struct Telemetry {
@@ -43,9 +47,7 @@ impl Telemetry {
         let export = Arc::new(Export::new(traces, env, instance)?);
         let sampler = traces.sampler.value;
         let (news, heard) = mpsc::channel(UNTOLD_MAX);
-        let providers =
-            sources.iter().map(|it| (it.provider.clone(), known_as(&it.kind))).collect();
-        let teller = Teller { export: export.clone(), sampler, providers };
+        let teller = Teller { export: export.clone(), sampler, providers: providers(sources) };
         tokio::spawn(teller.run(heard));
         Ok(Telemetry { export, sampler, news })
     }
@@ -136,6 +138,10 @@ impl Drop for Asking {
 pub(crate) fn of_request(telemetry: Option<&Telemetry>, headers: &HeaderMap) -> Option<String> {
     telemetry?;
     headers.get(HEADER)?.to_str().ok().map(str::to_owned)
+}
+
+fn providers(sources: &[Source]) -> Providers {
+    sources.iter().map(|it| (it.provider.clone(), known_as(&it.kind))).collect()
 }
 
 /// What the conventions call a kind of provider, where they have a word for it.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use everstate_kernel::offer::Offer;
 use everstate_providers::config::ProviderConfig;
 use everstate_providers::found::{Found, found};
@@ -120,6 +121,8 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         claims: Claims::new(registry.clone(), clock.clone()),
         naming: Arc::new(naming),
         registry,
+        sealed: kept.sealed.clone(),
+        secret_claims: hmac::Key::new(hmac::HMAC_SHA256, &kept.secret("claims of secrets")),
         clock,
         durable,
         memory,

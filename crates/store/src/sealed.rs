@@ -14,9 +14,9 @@ use everstate_runtime::ports::{Document, Down, Page, Put, PutError, Registry};
 
 use crate::keys::Keys;
 use crate::registry::Documents;
-use crate::shelf::{SEALED, sealed_under};
+use crate::shelf::{KeyId, SEALED, sealed_under};
 
-const KEY_LEN: usize = size_of::<crate::shelf::KeyId>();
+const KEY_LEN: usize = size_of::<KeyId>();
 
 pub(crate) struct Sealed {
     pub(crate) documents: Documents,
@@ -70,15 +70,19 @@ impl Sealed {
         }
     }
 
-    /// Nothing is sealed under the doomed any more. What cannot be destroyed now is destroyed by the upkeep.
-    async fn destroy_doomed(&self) {
-        let destroyed = async {
-            let doomed = self.documents.shelf.doomed().await?;
-            if doomed.is_empty() { Ok(()) } else { self.keys.destroy(doomed).await }
-        };
-        if let Err(down) = destroyed.await {
-            tracing::warn!(%down, "data keys that are not needed any more are destroyed later");
+    /// The key of a content that is doomed by now. Of other keys that are doomed somebody may just be reading; they, and
+    /// what cannot be destroyed now, are left to the upkeep.
+    async fn destroy(&self, old: Option<KeyId>) {
+        let Some(key) = old else { return };
+        if let Err(down) = self.keys.destroy(vec![key]).await {
+            tracing::warn!(%down, "a data key that is not needed any more is destroyed later");
         }
+    }
+
+    /// What a document is sealed under, as it stands, and its revision.
+    async fn key_of(&self, at: (&str, &str, &str)) -> Result<Option<(KeyId, u64)>, Down> {
+        let found = self.documents.get(at.0, &kind_of(at.1), at.2).await?;
+        Ok(found.and_then(|it| Some((sealed_under(SEALED, &it.body)?, it.revision))))
     }
 }
 
@@ -99,6 +103,10 @@ impl Registry for Sealed {
         let (project, kind, id) = (put.project.clone(), put.kind.clone(), put.id.clone());
         let key = self.keys.take().await.map_err(PutError::Down)?;
         let mut expect = put.expect;
+        let mut old = match expect {
+            Some(_) => self.key_of((&project, &kind, &id)).await.map_err(PutError::Down)?,
+            None => None,
+        };
         loop {
             let text = key.seal(&place(&project, &kind, &id), &put.body);
             let body = [&key.id.to_be_bytes()[..], &text].concat().into();
@@ -106,9 +114,8 @@ impl Registry for Sealed {
             match self.documents.put(sealed).await {
                 Ok(revision) => {
                     self.keys.remember(&key);
-                    if revision > 1 {
-                        self.destroy_doomed().await;
-                    }
+                    let replaced = old.filter(|(_, it)| Some(*it) == expect);
+                    self.destroy(replaced.map(|(key, _)| key)).await;
                     return Ok(revision);
                 }
                 Err(PutError::Conflict(Some(there))) => {
@@ -117,7 +124,7 @@ impl Registry for Sealed {
                     match opened.map_err(PutError::Down)? {
                         None if put.expect.is_none() => {
                             // What stands there cannot be read by anybody: as if it did not.
-                            expect = Some(revision);
+                            (expect, old) = (Some(revision), None);
                         }
                         opened => {
                             self.keys.give_back(key);
@@ -136,8 +143,9 @@ impl Registry for Sealed {
     }
 
     async fn remove(&self, project: &str, kind: &str, id: &str) -> Result<(), Down> {
+        let old = self.key_of((project, kind, id)).await?;
         self.documents.remove(project, &kind_of(kind), id).await?;
-        self.destroy_doomed().await;
+        self.destroy(old.map(|(key, _)| key)).await;
         Ok(())
     }
 

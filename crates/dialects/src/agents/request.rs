@@ -172,7 +172,7 @@ fn read_stream_options(json: &Json) -> Result<bool, Complaint> {
 }
 
 /// `metadata`; said as `null`, none.
-fn read_pairs(body: &Fields) -> Result<Option<BTreeMap<String, String>>, Complaint> {
+pub(crate) fn read_pairs(body: &Fields) -> Result<Option<BTreeMap<String, String>>, Complaint> {
     read_or_default(body, "metadata", |json| {
         let json = read_metadata(json)?;
         Ok(serde_json::from_str(json.text()).unwrap_or_default())
@@ -238,12 +238,12 @@ fn read_or_default<T: Default>(
 }
 
 /// A field's place in the request.
-fn within(param: &str, name: &str) -> String {
+pub(crate) fn within(param: &str, name: &str) -> String {
     if param.is_empty() { name.to_owned() } else { format!("{param}.{name}") }
 }
 
 /// No other fields than these.
-fn only(param: &str, fields: &Fields, known: &[&str]) -> Result<(), Complaint> {
+pub(crate) fn only(param: &str, fields: &Fields, known: &[&str]) -> Result<(), Complaint> {
     match fields.iter().find(|(name, _)| !known.contains(name)) {
         None => Ok(()),
         Some((name, _)) => {
@@ -257,7 +257,7 @@ fn only(param: &str, fields: &Fields, known: &[&str]) -> Result<(), Complaint> {
     }
 }
 
-fn missing(param: &str) -> Complaint {
+pub(crate) fn missing(param: &str) -> Complaint {
     Complaint {
         message: format!("Missing required parameter: '{param}'."),
         param: Some(param.to_owned()),

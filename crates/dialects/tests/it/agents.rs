@@ -5,4 +5,5 @@ mod config;
 mod objects;
 mod promises;
 mod request;
+mod vault;
 mod voice;

@@ -18,8 +18,6 @@ pub(crate) const LATER: &[&str] = &[
     "/v1/chat/completions",
     "/v1/chat/completions/{*rest}",
     "/v1/completions",
-    "/v1/agents",
-    "/v1/agents/{*rest}",
     "/v1/files",
     "/v1/files/{*rest}",
     "/v1/uploads",
@@ -49,6 +47,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 
 async fn later(_who: Principal, request: Request) -> ApiError {
     let text = format!("{} {} is not available yet", request.method(), request.uri().path());
-    ApiError::new(&codes::NOT_YET, text)
-        .why("this release serves /v1/responses, /v1/models and /everstate/v1")
+    ApiError::new(&codes::NOT_YET, text).why(
+        "this release serves /v1/responses, /v1/agents, /v1/vaults, /v1/models and /everstate/v1",
+    )
 }

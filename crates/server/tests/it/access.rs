@@ -32,6 +32,7 @@ impl Trial {
         names.insert("responses", id(&made));
         let sessions = server.get("/everstate/v1/sessions").await.json;
         names.insert("/everstate/v1/sessions", id(&sessions["items"][0]));
+        names.insert("versions", "1".to_owned());
         names.insert("budgets", "default".to_owned());
         names.insert("nodes", "n1".to_owned());
         let key = server.post("/everstate/v1/keys", json!({ "name": "ours" })).await.json;

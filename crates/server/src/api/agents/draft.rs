@@ -15,7 +15,7 @@ use everstate_kernel::money::Micros;
 use everstate_kernel::tool::{Runs, Tool, ToolChoice};
 use serde::Deserialize;
 
-use super::index;
+use super::{index, vaults};
 use crate::api::responses::{complaint, tools as own_tools};
 use crate::app::App;
 use crate::error::{ApiError, Result, codes, shown};
@@ -54,6 +54,7 @@ pub(super) async fn document(
         }
     };
     agent.merge(&request.agent);
+    vaults::check(app, who, &request.vault_ids).await?;
     Ok(SessionDoc {
         agent_id,
         agent_version,
