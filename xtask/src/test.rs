@@ -172,7 +172,7 @@ fn node_tests(tools: &Tools, folder: &Path) -> Result<(bool, PathBuf), String> {
     close_off(&mut node, tools);
     node.env("EVERSTATE_TEST_BINARY", shell::target().join("debug/everstate"))
         .env("EVERSTATE_TEST_NODE", folder)
-        .args(["--test", "--test-timeout=120000", "--test-concurrency=1"])
+        .args(["--test", "--test-timeout=600000", "--test-concurrency=1"])
         .args(["--test-reporter=dot", "--test-reporter-destination=stdout"])
         .arg("--test-reporter=junit")
         .arg(format!("--test-reporter-destination={}", report.display()))

@@ -9,6 +9,7 @@ mod fates;
 mod random;
 mod stage;
 mod responses;
+mod agents;
 mod page;
 
 use std::time::Duration;
@@ -22,7 +23,8 @@ use sdk::{Field, Operation, Sdk};
 use stage::Stage;
 
 /// The doors in the order of the page.
-const DOORS: &[(&str, &[Op])] = &[("Responses and models", responses::OPERATIONS)];
+const DOORS: &[(&str, &[Op])] =
+    &[("Responses and models", responses::OPERATIONS), ("Agents", agents::OPERATIONS)];
 
 fn all() -> impl Iterator<Item = &'static Op> {
     DOORS.iter().flat_map(|(_, operations)| *operations).chain(responses::ELSEWHERE)
@@ -46,7 +48,7 @@ fn whatever_the_sdk_can_say_is_told() {
         if !sdk.operations.iter().any(|it| op.covers(&it.name)) {
             gaps.push(format!("the SDK has no {}", op.name));
         }
-        if !matches!(op.fate, Fate::Later | Fate::Unknown | Fate::Refused) {
+        if !matches!(op.fate, Fate::Later | Fate::Nothing | Fate::Unknown | Fate::Refused) {
             gaps.extend(op.gaps(&sdk));
         }
     }
@@ -71,6 +73,7 @@ async fn each_operation_has_the_fate_that_is_told() {
             Fate::Later => (answer.status, code) == (501, Some("not_available_yet")),
             Fate::Unknown => (answer.status, code) == (404, Some("unknown_url")),
             Fate::Refused => (answer.status, code) == (405, Some("method_not_allowed")),
+            Fate::Nothing => (answer.status, code) == (404, Some("not_found")),
             _ => answer.status < 300,
         };
         if !fits {
@@ -194,7 +197,7 @@ async fn check(
     let fits = match fate {
         Fate::Works | Fate::Ignored | Fate::Passed => is_accepted,
         Fate::Provider | Fate::Refused => is_refused,
-        Fate::Later | Fate::Unknown => true,
+        Fate::Later | Fate::Nothing | Fate::Unknown => true,
     };
     if !fits {
         let (what, of) = (short(error), short(&request));

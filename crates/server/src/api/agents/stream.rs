@@ -51,7 +51,8 @@ pub(super) async fn follow(
         after,
         names: found.names,
         padded: how.include_obfuscation.unwrap_or(true),
-        ends: false,
+        // Whoever follows by our cursor reads on past what has been.
+        ends: if after.is_none() { &PAUSES } else { &[] },
     };
     Ok(http::of_session(telling.response(), found.id))
 }
@@ -72,7 +73,7 @@ pub(super) fn from_the_start(app: &App, found: &Found, padded: bool) -> Response
         after: None,
         names: found.names.clone(),
         padded,
-        ends: true,
+        ends: &LAST,
     };
     telling.response()
 }
@@ -81,14 +82,17 @@ pub(super) fn from_the_start(app: &App, found: &Found, padded: bool) -> Response
 const LAST: [&str; 3] =
     ["agent.session.idle", "agent.session.failed", "agent.session.budget_reached"];
 
+/// What live followers wait for that some of them cannot read: it says nothing to them, the end of the body does.
+const PAUSES: [&str; 1] = ["agent.session.budget_reached"];
+
 struct Telling {
     tail: BoxStream<'static, std::result::Result<Told, Down>>,
     voice: SessionVoice,
     names: SessionNames,
     after: Option<EventKey>,
     padded: bool,
-    /// It ends when the session has nothing more to do by itself.
-    ends: bool,
+    /// With which events it ends.
+    ends: &'static [&'static str],
 }
 
 impl Telling {
@@ -99,7 +103,7 @@ impl Telling {
             let mut telling = telling?;
             loop {
                 if let Some(event) = ready.pop_front() {
-                    let is_last = telling.ends && LAST.contains(&event.event);
+                    let is_last = telling.ends.contains(&event.event);
                     let text = telling.text(&event);
                     return Some((Ok(text), ((!is_last).then_some(telling), ready)));
                 }

@@ -14,6 +14,8 @@ pub(crate) enum Fate {
     Provider,
     /// Refused by name.
     Refused,
+    /// What it asks about is never there: `not_found`.
+    Nothing,
     /// Not served by this release: `not_available_yet`.
     Later,
     /// There is no such address.
@@ -28,6 +30,7 @@ impl Fate {
             Fate::Passed => "passed on",
             Fate::Provider => "passed on, or refused",
             Fate::Refused => "refused",
+            Fate::Nothing => "there are none",
             Fate::Later => "not available yet",
             Fate::Unknown => "not known here",
         }

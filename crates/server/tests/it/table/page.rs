@@ -22,6 +22,7 @@ if something is not told at all.
 | passed on | kept, repeated where the API repeats it, and given to a provider that speaks this API; where a step goes to one that does not, `everstate explain` says that it was left behind |
 | passed on, or refused | as before, if an offer of the model has such a provider; else refused |
 | refused | the whole request is refused with the code `unsupported`, and `param` names the field, so that nothing is silently left out ([errors.md](errors.md)) |
+| there are none | status 404, code `not_found` |
 | not available yet | status 501, code `not_available_yet`; the official clients do not repeat it |
 | not known here | status 404, code `unknown_url` |
 

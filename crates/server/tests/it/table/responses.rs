@@ -65,7 +65,6 @@ pub(crate) const OPERATIONS: &[Op] = &[
 
 /// What is not served as a whole, by how its addresses begin.
 pub(crate) const ELSEWHERE: &[Op] = &[
-    Op { name: "/v1/agents/*", fate: Later, about: "", fields: NONE },
     Op { name: "/v1/audio/*", fate: Later, about: "", fields: NONE },
     Op { name: "/v1/batches/*", fate: Later, about: "", fields: NONE },
     Op { name: "/v1/chat/completions/*", fate: Later, about: "", fields: NONE },
