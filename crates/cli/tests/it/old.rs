@@ -252,8 +252,8 @@ async fn goes_on(place: &Path, store: &str, told: &str) {
             "call_id": told["asks"]["output"][0]["call_id"] }] });
     let answered = server.create(answer).await;
     assert!(answered["output"].to_string().contains("a cat"), "{answered}");
-    let requests = told["awaits"]["output"].as_array().unwrap().iter();
-    let request = requests.filter(|it| it["type"] == "mcp_approval_request").next_back().unwrap();
+    let mut requests = told["awaits"]["output"].as_array().unwrap().iter();
+    let request = requests.rfind(|it| it["type"] == "mcp_approval_request").unwrap();
     let approved = json!({ "model": "rehearsal", "previous_response_id": told["awaits"]["id"],
         "tools": tools("always"),
         "input": [{ "type": "mcp_approval_response", "approve": true,
