@@ -1,9 +1,14 @@
-//! Everstate on a PostgreSQL that fails over: builds `tests/cluster` and runs it. It takes minutes and other people's
-//! programs, so it is asked for by name.
+//! Everstate on a PostgreSQL that fails over, on a network that drops packets, on a disk that is full: builds
+//! `tests/cluster` and runs it. It takes minutes and other people's programs, so it is asked for by name.
 
 use std::path::PathBuf;
 
 use crate::{Done, shell};
+
+/// What is tried unless something else is asked for.
+const TRIALS: [&str; 4] = ["appends", "turns", "cuts", "full"];
+/// Those that need nobody to fail over.
+const ALONE: [&str; 2] = ["cuts", "full"];
 
 /// A program that it needs, how it is asked for its version, and where it comes from.
 const NEEDED: &[(&str, &[&str], &str)] = &[
@@ -14,17 +19,21 @@ const NEEDED: &[(&str, &[&str], &str)] = &[
 ];
 
 pub(crate) fn run(arguments: &[String]) -> Done {
+    let asked = || arguments.iter().filter(|it| TRIALS.contains(&it.as_str()));
+    let fails_over = asked().next().is_none() || asked().any(|it| !ALONE.contains(&it.as_str()));
     for (program, version, how) in NEEDED {
-        if !matches!(shell::quiet(shell::command(program).args(*version)), Ok((true, _))) {
+        let is_of_others = ["etcd", "patroni"].contains(program);
+        if (fails_over || !is_of_others)
+            && !matches!(shell::quiet(shell::command(program).args(*version)), Ok((true, _)))
+        {
             return Err(format!("`{program}` does not run; install it with: {how}"));
         }
     }
     let debug = build()?;
-    let is_trial = |it: &&String| ["appends", "turns"].contains(&it.as_str());
     let mut test = shell::command(debug.join(PROGRAM));
     test.arg("--everstate").arg(debug.join("everstate")).args(arguments);
-    if !arguments.iter().any(|it| is_trial(&it)) {
-        test.args(["appends", "turns"]);
+    if asked().next().is_none() {
+        test.args(TRIALS);
     }
     match shell::passes(&mut test)? {
         true => Ok(()),

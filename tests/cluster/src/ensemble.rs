@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::http::{self, Answer, Ask};
+use crate::http::{self, Answer, Ask, LOOPBACK};
 use crate::processes::{self, Signal, command, family, signal};
 
 const N: usize = 3;
@@ -101,7 +101,7 @@ impl Ensemble {
 
     /// How everybody stands, as the first who answers sees it.
     fn standings(&self) -> Option<Vec<Standing>> {
-        let text = self.members.iter().find_map(|it| http::get(it.rest, "/cluster"))?;
+        let text = self.members.iter().find_map(|it| http::get((LOOPBACK, it.rest), "/cluster"))?;
         let told: Value = serde_json::from_str(&text).ok()?;
         let of = |name: &str| {
             let told = told["members"].as_array()?.iter().find(|it| it["name"] == name)?;
@@ -171,7 +171,8 @@ impl Ensemble {
                 is_behind = true;
                 eprintln!("{} stays behind, and is copied again", member.name);
                 let (path, body) = ("/reinitialize", "{\"force\": true}");
-                let ask = Ask { port: member.rest, method: "POST", path, key: None, body };
+                let ask =
+                    Ask { at: (LOOPBACK, member.rest), method: "POST", path, key: None, body };
                 let _ = ask.send().and_then(Answer::text);
             }
         }
@@ -181,7 +182,7 @@ impl Ensemble {
             let (path, body) =
                 ("/v3/kv/deleterange", r#"{"key": "L3NlcnZpY2UvZXZlcnN0YXRlL3N5bmM="}"#);
             for port in &self.etcd_ports {
-                let ask = Ask { port: *port, method: "POST", path, key: None, body };
+                let ask = Ask { at: (LOOPBACK, *port), method: "POST", path, key: None, body };
                 if ask.send().is_ok_and(|it| it.status == 200) {
                     return;
                 }

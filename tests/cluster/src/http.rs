@@ -1,7 +1,7 @@
-//! A client on loopback that waits: one question a connection, answers whole or line by line.
+//! A client that waits: one question a connection, answers whole or line by line.
 
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Who asks as this may do everything.
@@ -9,6 +9,11 @@ pub(crate) const ADMIN: &str = "cluster-test-admin-key";
 
 /// How long a server may say nothing.
 const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Where somebody listens.
+pub(crate) type Place = (Ipv4Addr, u16);
+
+pub(crate) const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// An answer whose body has yet to be read.
 #[derive(Debug)]
@@ -19,7 +24,7 @@ pub(crate) struct Answer {
 
 #[derive(Debug)]
 pub(crate) struct Ask<'a> {
-    pub(crate) port: u16,
+    pub(crate) at: Place,
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     /// Names the request, so that it may be repeated.
@@ -29,7 +34,7 @@ pub(crate) struct Ask<'a> {
 
 impl Ask<'_> {
     pub(crate) fn send(&self) -> Result<Answer> {
-        let address = ([127, 0, 0, 1], self.port).into();
+        let address = SocketAddr::from(self.at);
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let key = self.key.map_or_else(String::new, |it| format!("Idempotency-Key: {it}\r\n"));
@@ -76,7 +81,7 @@ fn line(from: &mut impl BufRead) -> Result<Option<String>> {
 }
 
 /// The body of what is there; `None` if nobody answers.
-pub(crate) fn get(port: u16, path: &str) -> Option<String> {
-    let answer = Ask { port, method: "GET", path, key: None, body: "" }.send().ok()?;
+pub(crate) fn get(at: Place, path: &str) -> Option<String> {
+    let answer = Ask { at, method: "GET", path, key: None, body: "" }.send().ok()?;
     answer.text().ok()
 }

@@ -1,7 +1,7 @@
 //! What takes minutes and other people's programs, and so is no part of the ordinary tests: Everstate on a PostgreSQL that
 //! fails over (three etcd, three Patroni, three PostgreSQL on loopback, synchronous replication in strict mode, the
-//! leader killed again and again under load), and two releases of Everstate side by side. `cargo xtask cluster-test` and
-//! `cargo xtask upgrade` build and run it.
+//! leader killed again and again under load), on a network that drops packets, on a disk that is full, and two releases
+//! of Everstate side by side. `cargo xtask cluster-test` and `cargo xtask upgrade` build and run it.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -17,17 +17,21 @@ mod http;
 mod ensemble;
 mod faults;
 mod nodes;
+mod net;
+mod relay;
 
 // What is tried, one file each.
 mod appends;
 mod turns;
+mod cuts;
+mod full;
 mod upgrade;
 
 /// How it is to run.
 #[derive(Clone, Debug)]
 struct Wishes {
-    /// So many faults, one after the other.
-    rounds: usize,
+    /// So many faults, one after the other. Unless said, as many as the trial holds for enough.
+    rounds: Option<usize>,
     /// Only faults in whose names this stands.
     only: String,
     /// The folder stays, with everybody's logs.
@@ -49,10 +53,12 @@ struct Trial {
 const TRIALS: &[Trial] = &[
     Trial { name: "appends", run: appends::run },
     Trial { name: "turns", run: turns::run },
+    Trial { name: "cuts", run: cuts::run },
+    Trial { name: "full", run: full::run },
     Trial { name: "upgrade", run: upgrade::run },
 ];
 
-const USAGE: &str = "usage: everstate-test-cluster appends|turns|upgrade... [--rounds N] [--only FAULT] [--keep] \
+const USAGE: &str = "usage: everstate-test-cluster appends|turns|cuts|full|upgrade... [--rounds N] [--only FAULT] [--keep] \
                      [--careless] [--everstate PATH] [--old PATH]";
 
 fn main() -> ExitCode {
@@ -86,16 +92,15 @@ impl Wishes {
     /// What goes wrong, in its order.
     fn faults(&self) -> impl Iterator<Item = &'static faults::Fault> {
         let chosen = faults::FAULTS.iter().filter(|it| it.name.contains(&self.only));
-        chosen.cycle().take(self.rounds)
+        chosen.cycle().take(self.rounds.unwrap_or(2 * faults::FAULTS.len()))
     }
 }
 
 fn read(arguments: &[String]) -> Option<(Wishes, Vec<&'static Trial>)> {
     let folder = std::env::temp_dir().join(format!("everstate-cluster-{}", std::process::id()));
-    let rounds = faults::FAULTS.len() * 2;
     let (everstate, old) = (None, None);
     let mut wishes = Wishes {
-        rounds,
+        rounds: None,
         only: String::new(),
         keep: false,
         careless: false,
@@ -107,7 +112,7 @@ fn read(arguments: &[String]) -> Option<(Wishes, Vec<&'static Trial>)> {
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--rounds" => wishes.rounds = words.next()?.parse().ok()?,
+            "--rounds" => wishes.rounds = Some(words.next()?.parse().ok()?),
             "--only" => wishes.only.clone_from(words.next()?),
             "--keep" => wishes.keep = true,
             "--careless" => wishes.careless = true,

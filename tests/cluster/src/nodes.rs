@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::http::{ADMIN, Ask};
+use crate::http::{ADMIN, Ask, LOOPBACK, Place};
 use crate::processes::{self, Signal, pause, signal};
 
 /// Steps of a turn that call the tool.
@@ -21,7 +21,7 @@ const MASTER_KEY: &str = "000000000000000000000000000000000000000000000000000000
 #[derive(Debug)]
 pub(crate) struct Node {
     child: Child,
-    pub(crate) port: u16,
+    pub(crate) at: Place,
 }
 
 impl Node {
@@ -33,11 +33,23 @@ impl Node {
         store: &str,
         tool: u16,
     ) -> Result<Node, String> {
+        let port = processes::free_ports(1)[0];
+        let command = Command::new(binary);
+        Node::start_by(command, folder, name, store, ((LOOPBACK, port), (LOOPBACK, tool)))
+    }
+
+    /// By a command that runs the binary, listening at a place, with the tool at another.
+    pub(crate) fn start_by(
+        mut command: Command,
+        folder: &Path,
+        name: &str,
+        store: &str,
+        (at, tool): (Place, Place),
+    ) -> Result<Node, String> {
         let config = folder.join(format!("{name}.toml"));
         fs::write(&config, config_of(tool)).unwrap();
-        let port = processes::free_ports(1)[0];
-        let mut command = Command::new(binary);
-        command.arg("serve").args(["--listen", &format!("127.0.0.1:{port}"), "--store", store]);
+        let port = at.1;
+        command.arg("serve").args(["--listen", &format!("{}:{port}", at.0), "--store", store]);
         if store.starts_with("postgres") {
             command.args(["--node-name", name]);
         }
@@ -46,14 +58,14 @@ impl Node {
         let log = folder.join(format!("{name}-{port}.log"));
         let mut child = processes::start(&mut command, &log);
         let end = Instant::now() + Duration::from_secs(120);
-        while !is_ready(port) {
+        while !is_ready(at) {
             if child.try_wait().unwrap().is_some() {
                 return Err(fs::read_to_string(&log).unwrap_or_default());
             }
             assert!(Instant::now() < end, "{name} is never ready");
             pause(Duration::from_millis(50));
         }
-        Ok(Node { child, port })
+        Ok(Node { child, at })
     }
 
     /// In good order, as an upgrade does.
@@ -73,13 +85,13 @@ impl Drop for Node {
     }
 }
 
-fn is_ready(port: u16) -> bool {
-    let ask = Ask { port, method: "GET", path: "/readyz", key: None, body: "" };
+fn is_ready(at: Place) -> bool {
+    let ask = Ask { at, method: "GET", path: "/readyz", key: None, body: "" };
     ask.send().is_ok_and(|it| it.status == 200)
 }
 
 /// A model that calls the tool in each of the first steps, and then answers; another that only answers.
-fn config_of(tool: u16) -> String {
+fn config_of((host, port): Place) -> String {
     format!(
         r#"
 [providers.stage]
@@ -101,7 +113,7 @@ context_tokens = 10000000
 name = "work"
 description = "Does some work."
 method = "POST"
-url = "http://127.0.0.1:{tool}/work"
+url = "http://{host}:{port}/work"
 safety = "idempotent"
 allow_private = true
 parameters = {{ type = "object", properties = {{ step = {{ type = "string" }} }} }}
@@ -125,7 +137,11 @@ pub(crate) struct Tool {
 
 impl Tool {
     pub(crate) fn start() -> Tool {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Tool::start_at(LOOPBACK)
+    }
+
+    pub(crate) fn start_at(host: Ipv4Addr) -> Tool {
+        let listener = TcpListener::bind((host, 0)).unwrap();
         let tool = Tool { port: listener.local_addr().unwrap().port(), done: Arc::default() };
         let done = Arc::clone(&tool.done);
         std::thread::spawn(move || {

@@ -6,18 +6,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::Wishes;
 use crate::ensemble::Ensemble;
-use crate::http::{self, Answer, Ask};
+use crate::http::{self, Answer, Ask, Place};
 use crate::nodes::{Node, STEPS, Tool, request};
 use crate::processes::pause;
 
 const NODES: usize = 3;
-const CLIENTS: u64 = 6;
+pub(crate) const CLIENTS: u64 = 6;
 /// A turn that takes longer than this, with everything that goes wrong, has been lost.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Until the ensemble is well again, which is other people's business.
@@ -25,8 +26,8 @@ const REST: Duration = Duration::from_secs(300);
 
 /// What the clients have seen.
 #[derive(Debug, Default)]
-struct Seen {
-    turns: AtomicU64,
+pub(crate) struct Seen {
+    pub(crate) turns: AtomicU64,
     come_again: AtomicU64,
     resumed: AtomicU64,
     broken: AtomicU64,
@@ -47,14 +48,8 @@ pub(crate) fn run(wishes: &Wishes) -> Result<String, String> {
         let node = Node::start(&binary, &wishes.folder, &name, &ensemble.url(), tool.port);
         nodes.push(node.map_err(|it| format!("{name} does not start: {it}"))?);
     }
-    let ports: Vec<u16> = nodes.iter().map(|it| it.port).collect();
     let seen = Arc::new(Seen::default());
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|n| {
-            let (seen, ports) = (Arc::clone(&seen), ports.clone());
-            std::thread::spawn(move || client(n, &ports, &seen))
-        })
-        .collect();
+    let clients = clients(&nodes, &seen);
     let mut report =
         String::from("| fault | until all was well, s | turns since |\n| --- | ---: | ---: |\n");
     for fault in wishes.faults() {
@@ -68,6 +63,26 @@ pub(crate) fn run(wishes: &Wishes) -> Result<String, String> {
         writeln!(report, "| {} | {took:.1} | {} |", fault.name, after - before).unwrap();
         eprintln!("{}: {after} turns", fault.name);
     }
+    judge(report, clients, &seen, &tool)
+}
+
+/// They talk until they are told to stop, each turn at another node.
+pub(crate) fn clients(nodes: &[Node], seen: &Arc<Seen>) -> Vec<JoinHandle<()>> {
+    let places: Vec<Place> = nodes.iter().map(|it| it.at).collect();
+    let client = |n| {
+        let (seen, places) = (Arc::clone(seen), places.clone());
+        std::thread::spawn(move || client(n, &places, &seen))
+    };
+    (0..CLIENTS).map(client).collect()
+}
+
+/// Sends the clients home, and says whether all was as it should be.
+pub(crate) fn judge(
+    mut report: String,
+    clients: Vec<JoinHandle<()>>,
+    seen: &Seen,
+    tool: &Tool,
+) -> Result<String, String> {
     seen.stop.store(true, Ordering::Relaxed);
     for it in clients {
         it.join().map_err(|_| "a client panicked".to_owned())?;
@@ -101,7 +116,7 @@ pub(crate) fn run(wishes: &Wishes) -> Result<String, String> {
 }
 
 /// Waits until so many more turns came to their end.
-fn more_turns(seen: &Seen, n: u64) -> Result<u64, String> {
+pub(crate) fn more_turns(seen: &Seen, n: u64) -> Result<u64, String> {
     let end = Instant::now() + PATIENCE;
     let wanted = seen.turns.load(Ordering::Relaxed) + n;
     while seen.turns.load(Ordering::Relaxed) < wanted {
@@ -113,12 +128,12 @@ fn more_turns(seen: &Seen, n: u64) -> Result<u64, String> {
     Ok(seen.turns.load(Ordering::Relaxed))
 }
 
-fn client(n: u64, ports: &[u16], seen: &Seen) {
+fn client(n: u64, places: &[Place], seen: &Seen) {
     let mut turn = 0;
     while !seen.stop.load(Ordering::Relaxed) {
         turn += 1;
         let mut one = Turn {
-            ports,
+            places,
             seen,
             at: (n + turn) as usize,
             key: format!("client-{n}-{turn}"),
@@ -136,7 +151,7 @@ fn client(n: u64, ports: &[u16], seen: &Seen) {
 }
 
 struct Turn<'a> {
-    ports: &'a [u16],
+    places: &'a [Place],
     seen: &'a Seen,
     at: usize,
     key: String,
@@ -175,7 +190,7 @@ impl Turn<'_> {
         }
         let path = format!("/v1/responses/{}", self.id.as_deref().unwrap_or_default());
         let stands: Vec<String> =
-            self.ports.iter().filter_map(|it| http::get(*it, &path)).collect();
+            self.places.iter().filter_map(|it| http::get(*it, &path)).collect();
         Err(format!(
             "it never ended; the response is {:?}, the last event {:?}; it stands: {}",
             self.id,
@@ -187,20 +202,20 @@ impl Turn<'_> {
     /// Begins, again under the same key, or goes on after the last event. Each time at another node.
     fn ask(&mut self) -> std::io::Result<Answer> {
         self.at += 1;
-        let port = self.ports[self.at % self.ports.len()];
+        let at = self.places[self.at % self.places.len()];
         match &self.id {
             None => {
                 let says = format!("work {}", self.key);
                 let body = request(&says, r#", "background": true, "stream": true"#);
                 let key = Some(self.key.as_str());
-                Ask { port, method: "POST", path: "/v1/responses", key, body: &body }.send()
+                Ask { at, method: "POST", path: "/v1/responses", key, body: &body }.send()
             }
             Some(id) => {
                 self.seen.resumed.fetch_add(1, Ordering::Relaxed);
                 let after =
                     self.last.map_or_else(String::new, |it| format!("&starting_after={it}"));
                 let path = format!("/v1/responses/{id}?stream=true{after}");
-                Ask { port, method: "GET", path: &path, key: None, body: "" }.send()
+                Ask { at, method: "GET", path: &path, key: None, body: "" }.send()
             }
         }
     }

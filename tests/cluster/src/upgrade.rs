@@ -106,7 +106,7 @@ fn ask(node: &Node, method: &str, path: &str, body: &str) -> Result<Value, Strin
     let key = format!("{method}-{path}-{:?}", Instant::now()).replace([' ', '"'], "");
     let key = (method == "POST").then_some(key.as_str());
     loop {
-        let answer = Ask { port: node.port, method, path, key, body }.send().map_err(said)?;
+        let answer = Ask { at: node.at, method, path, key, body }.send().map_err(said)?;
         let status = answer.status;
         let text = answer.text().map_err(said)?;
         match status {

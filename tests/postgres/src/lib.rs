@@ -75,7 +75,12 @@ impl Cluster {
 
     /// One with settings of its own (`name=value`).
     pub fn with(settings: &[&str]) -> Cluster {
-        let folder = template::copy();
+        Cluster::within(&room(), settings)
+    }
+
+    /// The same, with all it has in a folder below this one.
+    pub fn within(room: &Path, settings: &[&str]) -> Cluster {
+        let folder = template::copy(room);
         let cluster = Cluster {
             port: free_port(),
             folder,

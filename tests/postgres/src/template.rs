@@ -8,10 +8,10 @@ use std::process::Command;
 use crate::{binaries, room};
 
 /// A new folder with a data directory in it, the server's own.
-pub(crate) fn copy() -> PathBuf {
+pub(crate) fn copy(room: &Path) -> PathBuf {
     let template = template();
     sweep();
-    let folder = fresh_folder(&format!("{PREFIX}{}-", std::process::id()));
+    let folder = fresh_folder(room, &format!("{PREFIX}{}-", std::process::id()));
     let copied = Command::new("cp").arg("-a").arg(&template).arg(folder.join("data")).status();
     assert!(copied.is_ok_and(|it| it.success()), "cannot copy {}", template.display());
     let data = folder.join("data");
@@ -55,7 +55,7 @@ fn template() -> PathBuf {
         return place;
     }
     // Of several who make one at once, the first to be done gives it its name.
-    let folder = fresh_folder("everstate-pg-making-");
+    let folder = fresh_folder(&room(), "everstate-pg-making-");
     give(&folder);
     let data = folder.join("data");
     let mut initdb = binaries::unprivileged(&binaries::find("initdb"), "KILL");
@@ -86,13 +86,13 @@ log_min_messages = warning
 timezone = 'UTC'
 ";
 
-fn fresh_folder(prefix: &str) -> PathBuf {
+fn fresh_folder(room: &Path, prefix: &str) -> PathBuf {
     let mut random = [0; 8];
     let read = File::open("/dev/urandom")
         .and_then(|mut it| std::io::Read::read_exact(&mut it, &mut random));
     read.expect("the system gives random bytes");
     let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let folder = room().join(format!("{prefix}{name}"));
+    let folder = room.join(format!("{prefix}{name}"));
     fs::create_dir(&folder).expect("nobody else has this name");
     folder
 }

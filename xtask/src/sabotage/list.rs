@@ -103,6 +103,26 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &["-p", "everstate-runtime"],
     },
     Fault {
+        name: "piece told after a gap",
+        means: "a client is shown an answer from which words are missing",
+        edits: &[Edit {
+            file: "crates/runtime/src/tail.rs",
+            find: "let follows = piece.n == heard;",
+            replace: "let follows = piece.n >= heard;",
+        }],
+        tests: &["-p", "everstate-runtime", "-E", "test(tailing)"],
+    },
+    Fault {
+        name: "others' callers forgotten",
+        means: "a turn is cancelled while somebody waits for it at another node",
+        edits: &[Edit {
+            file: "crates/runtime/src/attend.rs",
+            find: "self.n_here == 0 && self.there.is_empty()",
+            replace: "self.n_here == 0",
+        }],
+        tests: &["-p", "everstate-runtime", "-E", "test(clustering)"],
+    },
+    Fault {
         name: "adoption skipped",
         means: "work of a lost owner is waited for, for ever",
         edits: &[Edit {

@@ -112,9 +112,10 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        fs::remove_file(place.join("everstate.toml")).ok();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        // It has been read, and is no part of what is kept.
+        fs::remove_file(place.join("everstate.toml")).ok();
         let ready: Value = serde_json::from_str(&line).unwrap_or_default();
         let url = ready["url"].as_str().unwrap_or_else(|| panic!("it does not start: {line}"));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -186,7 +187,7 @@ async fn fill(place: &Path, store: &str) -> String {
     bank.answer();
     let said = |text: &str| json!({ "model": "rehearsal", "input": text });
     let first = server.create(said("my name is Ada")).await;
-    let next = json!({ "model": "rehearsal", "input": "call pay {\"sum\": 7}",
+    let next = json!({ "model": "rehearsal", "input": "call pay {}",
         "previous_response_id": first["id"], "tools": tools("never") });
     let second = server.create(next).await;
     let fork =
@@ -194,8 +195,7 @@ async fn fill(place: &Path, store: &str) -> String {
     let fork = server.create(fork).await;
     let asks = json!({ "model": "rehearsal", "input": "call look {}", "tools": client_tool() });
     let asks = server.create(asks).await;
-    let awaits =
-        json!({ "model": "rehearsal", "input": "call pay {\"sum\": 9}", "tools": tools("always") });
+    let awaits = json!({ "model": "rehearsal", "input": "call pay {}", "tools": tools("always") });
     let awaits = server.create(awaits).await;
     let gone = server.create(said("nobody may know")).await;
     read(server.send(KEY, Method::DELETE, &path_of(&gone), None).await).await;
@@ -252,8 +252,8 @@ async fn goes_on(place: &Path, store: &str, told: &str) {
             "call_id": told["asks"]["output"][0]["call_id"] }] });
     let answered = server.create(answer).await;
     assert!(answered["output"].to_string().contains("a cat"), "{answered}");
-    let requests = told["awaits"]["output"].as_array().unwrap().iter();
-    let request = requests.filter(|it| it["type"] == "mcp_approval_request").next_back().unwrap();
+    let mut requests = told["awaits"]["output"].as_array().unwrap().iter();
+    let request = requests.rfind(|it| it["type"] == "mcp_approval_request").unwrap();
     let approved = json!({ "model": "rehearsal", "previous_response_id": told["awaits"]["id"],
         "tools": tools("always"),
         "input": [{ "type": "mcp_approval_response", "approve": true,
