@@ -67,6 +67,27 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &["-p", "everstate-store"],
     },
     Fault {
+        name: "keys of the deleted kept",
+        means: "what was deleted is read from a backup of the state",
+        edits: &[Edit {
+            file: "crates/store/src/facts.rs",
+            find: r#"        self.log.keys.destroy(doomed.clone()).await?;
+"#,
+            replace: "",
+        }],
+        tests: &["-p", "everstate-store"],
+    },
+    Fault {
+        name: "destroyed keys left on their pages",
+        means: "whoever has the disk and the master key reads what was deleted",
+        edits: &[Edit {
+            file: "crates/store/src/keys/file.rs",
+            find: r#"db.pragma_update(None, "secure_delete", true).map_err(down)?;"#,
+            replace: r#"db.pragma_update(None, "secure_delete", false).map_err(down)?;"#,
+        }],
+        tests: &["-p", "everstate-store"],
+    },
+    Fault {
         name: "named blob collected",
         means: "a big body that was acknowledged is removed from its place",
         edits: &[Edit {
