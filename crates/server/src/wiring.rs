@@ -33,6 +33,7 @@ use crate::bundle::seal::Identity;
 use crate::chores::Fleeting;
 use crate::claim::Claims;
 use crate::clock::SystemClock;
+use crate::config::projects::Projects;
 use crate::config::{Origin, REHEARSAL, Settings};
 use crate::error::{ApiError, Result, codes};
 use crate::ids::Naming;
@@ -40,6 +41,7 @@ use crate::keys::{Keys, drawn_once, random};
 use crate::menu::Menu;
 use crate::peers::HttpPeers;
 use crate::peers::seal::Seals;
+use crate::retention::rules;
 use crate::stall::{Goods, Stall};
 use crate::telemetry::Telemetry;
 
@@ -94,8 +96,9 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         Some(it) => it.node.name.clone(),
         None => format!("{:016x}", u64::from_be_bytes(random())),
     };
-    let durable = side(&kept, &tools, &clock, market.clone(), membership);
-    let memory = side(&fleeting, &tools, &clock, market, None);
+    let projects = &settings.file.projects;
+    let durable = side(&kept, &tools, &clock, market.clone(), projects, membership);
+    let memory = side(&fleeting, &tools, &clock, market, projects, None);
     let hosts = vec![durable.host.clone(), memory.host.clone()];
     let stall = Stall::open(goods, hosts, registry.clone(), clock.clone()).await?;
     let naming = Naming::new(&drawn_once(&*registry, clock.now(), "naming").await?);
@@ -213,6 +216,7 @@ fn side(
     tools: &Arc<dyn Tools>,
     clock: &Arc<dyn Clock>,
     market: Market,
+    projects: &Projects,
     membership: Option<Membership>,
 ) -> Side {
     let ports = Ports {
@@ -222,7 +226,9 @@ fn side(
         clock: clock.clone(),
         membership,
     };
-    Side { host: Host::new(ports, market, HostSettings::default()), log: store.log.clone() }
+    let streams_kept = rules::streams(projects);
+    let settings = HostSettings { streams_kept, ..HostSettings::default() };
+    Side { host: Host::new(ports, market, settings), log: store.log.clone() }
 }
 
 /// Where big bodies go, if that was said.
