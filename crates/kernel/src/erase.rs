@@ -116,7 +116,7 @@ pub(crate) fn first_turn(items: &BTreeSet<ItemId>) -> TurnNo {
 pub(crate) const ERASED: &str = "erased";
 
 /// What an agent was told, but for names: they say what was done, in a plan or a call.
-fn redact_agent(agent: &mut Agent) {
+pub(crate) fn redact_agent(agent: &mut Agent) {
     agent.instructions = None;
     agent.extra.clear();
     for tool in &mut agent.tools {

@@ -20,6 +20,7 @@ use everstate_runtime::market::Market;
 use everstate_runtime::ports::{Clock, Model, Peers, Tools};
 use everstate_runtime::settings::{HostSettings, NodeSettings};
 use everstate_runtime::start::StartError;
+use everstate_runtime::veil::Veil;
 use everstate_store::blobs::place::Place;
 use everstate_store::keys::source::KeySource;
 use everstate_store::open::{self, OpenError, Store};
@@ -219,16 +220,18 @@ fn side(
     projects: &Projects,
     membership: Option<Membership>,
 ) -> Side {
+    let log = Veil::over(store.log.clone(), clock.clone());
     let ports = Ports {
-        log: store.log.clone(),
+        log: log.clone(),
         registry: store.registry.clone(),
         tools: tools.clone(),
         clock: clock.clone(),
         membership,
     };
     let streams_kept = rules::streams(projects);
-    let settings = HostSettings { streams_kept, ..HostSettings::default() };
-    Side { host: Host::new(ports, market, settings), log: store.log.clone() }
+    let (veiled, unveiled) = rules::veiled(projects);
+    let settings = HostSettings { streams_kept, veiled, unveiled, ..HostSettings::default() };
+    Side { host: Host::new(ports, market, settings), log }
 }
 
 /// Where big bodies go, if that was said.

@@ -161,3 +161,35 @@ fn a_fork_loses_the_open_call_that_was_erased_and_keeps_the_other() {
     let left = String::from_utf8(redact(false, 1, &body, &gone).unwrap()).unwrap();
     assert_eq!((left.matches("swordfish").count(), left.matches("trout").count()), (0, 2));
 }
+
+#[test]
+fn a_turn_whose_words_were_never_written_ends_with_the_process_that_had_them() {
+    use everstate_kernel::input::{Caller, Input};
+    use everstate_kernel::state::Session;
+    use everstate_kernel::veil::veiled;
+
+    let mut terms = crate::tools::terms();
+    terms.caller = Caller::Detached;
+    Arc::make_mut(&mut terms.agent).instructions = Some("swordfish".into());
+    let said = Body::Message { role: Role::User, parts: vec![Part::text("swordfish")] };
+    let created = Event::Created {
+        id: SessionId(1),
+        project: "p".into(),
+        door: "test".into(),
+        named: false,
+        metadata: Some(Json::parse(r#"{"note":"swordfish"}"#).unwrap()),
+        inheritance: None,
+    };
+    let started = Event::TurnStarted { turn: 1, terms, items: vec![item(0, said)] };
+    let append = Append { seq: 1, at: 1, events: vec![created, started] };
+    let facts = veiled(&append);
+    assert!(!String::from_utf8(facts.encode()).unwrap().contains("swordfish"));
+    assert_eq!(veiled(&facts), facts, "there is nothing left to take");
+    let adopted = |log: &Append| {
+        let state = Session::replay([log]);
+        state.decide(Input::Adopted { epoch: 2 }, &[], 2).unwrap()
+    };
+    let lost = |it: &Event| matches!(it, Event::TurnEnded { end: End::Failed { code, .. }, .. } if code == "process_lost");
+    assert!(adopted(&facts).iter().any(lost), "{:?}", adopted(&facts));
+    assert!(!adopted(&append).iter().any(lost), "who has the words goes on");
+}

@@ -11,10 +11,41 @@ pub struct RetentionConfig {
     pub sessions: Option<Days>,
     /// A response is deleted so long after it ended.
     pub responses: Option<Days>,
-    /// Items are erased so long after the turn that brought them ended.
-    pub items: Option<Days>,
+    /// Items are erased so long after the turn that brought them ended; or they are never written.
+    pub items: Option<Kept>,
     /// The stream of a turn can be read again for so long after it ended.
     pub frames: Option<Days>,
+}
+
+/// How long items are kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kept {
+    /// `"zero"`: what is said is kept in memory only.
+    Zero,
+    For(Days),
+}
+
+const ZERO: &str = "zero";
+
+impl Serialize for Kept {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Kept::Zero => to.serialize_str(ZERO),
+            Kept::For(days) => days.serialize(to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Kept, D::Error> {
+        match toml::Value::deserialize(from)? {
+            toml::Value::String(text) if text == ZERO => Ok(Kept::Zero),
+            toml::Value::String(text) => Err(D::Error::custom(format!(
+                "`{text}` is no time to keep items: days, or \"zero\""
+            ))),
+            days => Days::deserialize(days).map(Kept::For).map_err(D::Error::custom),
+        }
+    }
 }
 
 /// A time in days; parts of a day are written as decimals.

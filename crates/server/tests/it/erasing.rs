@@ -194,3 +194,54 @@ async fn a_response_that_is_due_is_not_found_any_more() {
     })
     .await;
 }
+
+const ZERO: &str = r#"
+[projects.default.retention]
+items = "zero"
+[[providers.rehearsal.script.rules]]
+when = { says = "hang" }
+text = "swordfish two three four"
+broken = "hang"
+after_pieces = 2
+[providers.rehearsal]
+kind = "rehearsal"
+"#;
+
+/// Neither while it runs nor afterwards; and the answer reaches its client.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_is_kept_in_memory_only_nothing_is_ever_written() {
+    Installation::each(ZERO, async |it| {
+        let made = it.create(asked(MARKER)).await;
+        assert!(text_of(&made).contains(MARKER), "{made}");
+        assert_eq!(it.remains().find(MARKER), Vec::<String>::new());
+
+        let mut body = asked("hang swordfish");
+        body["stream"] = true.into();
+        let mut stream = it.server.send("/v1/responses", body, &[]).await;
+        let mut heard = String::new();
+        while !heard.contains("output_text.delta") {
+            heard.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+        }
+        assert!(heard.contains(MARKER), "{heard}");
+        assert_eq!(it.remains().find(MARKER), Vec::<String>::new());
+        drop(stream);
+
+        // What it was, is known: when, where, and how it ended.
+        let found = it.remains();
+        assert!(found.n_texts() > 0, "{found:?}");
+        let sessions = it.server.get("/everstate/v1/sessions").await.json;
+        assert_eq!(sessions["items"].as_array().unwrap().len(), 2, "{sessions}");
+        for (name, value) in
+            [("background", json!(true)), ("previous_response_id", made["id"].clone())]
+        {
+            let mut body = json!({ "model": "rehearsal", "input": "go on" });
+            body[name] = value;
+            let refused = it.server.post("/v1/responses", body).await;
+            assert_eq!(
+                (refused.status, &refused.json["error"]["code"]),
+                (400, &json!("unsupported"))
+            );
+        }
+    })
+    .await;
+}

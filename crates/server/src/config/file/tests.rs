@@ -312,7 +312,7 @@ const SECTIONS: &[Section] = &[
             ("responses", "a response is deleted so long after it ended", "for ever"),
             (
                 "items",
-                "items are erased so long after the turn that brought them ended",
+                "items are erased so long after the turn that brought them ended; `\"zero\"`: they are kept in memory only, see [retention.md](../retention.md)",
                 "for ever",
             ),
             ("frames", "the stream of a turn can be read again for so long after it ended", "1"),

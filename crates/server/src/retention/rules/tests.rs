@@ -18,13 +18,25 @@ fn days_become_milliseconds() {
 }
 
 #[test]
+fn zero_is_for_those_that_say_it() {
+    let text = "[acme.retention]\nitems = \"zero\"\n[other]\n[\"*\".retention]\nitems = \"zero\"";
+    let zero = |project| rules(text, project).expect("it is well said").is_zero;
+    assert_eq!((zero("acme"), zero("other"), zero("anybody")), (true, false, true));
+    let projects: Projects = toml::from_str(text).expect("it is well said");
+    let names = |all: BTreeSet<String>| all.into_iter().collect::<Vec<_>>().join(" ");
+    let (veiled, unveiled) = veiled(&projects);
+    assert_eq!((names(veiled), names(unveiled)), ("* acme".to_owned(), "other".to_owned()));
+}
+
+#[test]
 fn what_is_no_time_is_refused() {
     for (text, says) in [
         ("sessions = 0", "more than 0"),
         ("sessions = -1", "more than 0"),
         ("items = nan", "more than 0"),
         ("responses = 40000", "no more than 36525"),
-        ("frames = \"7d\"", "a number of days"),
+        ("frames = \"zero\"", "a number of days"),
+        ("items = \"none\"", "days, or \"zero\""),
         ("turns = 7", "unknown field"),
     ] {
         let refused = rules(&format!("[acme.retention]\n{text}"), "acme");
