@@ -9,8 +9,8 @@ use crate::desk::{Desk, Globals};
 use crate::fault::{Done, Fault, codes};
 use crate::out::Out;
 use crate::{
-    approval, audit, budget, config, demo, dev, doctor, effect, explain, keys, node, project, run,
-    serve, session, store, version,
+    approval, audit, budget, config, demo, dev, doctor, effect, explain, keys, node, project,
+    retention, run, serve, session, store, version,
 };
 
 /// Agents whose state is yours, on the models of every cloud.
@@ -54,6 +54,7 @@ commands! {
     budget: Budget,
     project: Project,
     keys: Key,
+    retention: Retention,
     node: Node,
     explain: Explain,
     doctor: Doctor,

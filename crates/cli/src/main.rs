@@ -26,6 +26,7 @@ mod config;
 mod audit;
 mod store;
 mod budget;
+mod retention;
 mod approval;
 mod effect;
 mod node;

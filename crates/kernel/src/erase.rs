@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::agent::{Agent, Format};
 use crate::delta::Frame;
 use crate::event::{Append, End, Event};
 use crate::ids::{CallId, ItemId, Seq, TurnNo};
 use crate::item::{Body, Item};
+use crate::json::Json;
 use crate::state::Transcript;
+use crate::tool::Runs;
 
 /// The item's place, without its content.
 pub(crate) fn erased(item: &Item) -> Item {
@@ -84,9 +87,11 @@ pub fn redact(is_frame: bool, seq: Seq, body: &[u8], items: &BTreeSet<ItemId>) -
     let closed: BTreeSet<CallId> =
         append.events.iter().filter_map(|it| closed_by(it, items)).collect();
     let mut touched = false;
+    let (whole, first) = (whole_turns(items), first_turn(items));
     for event in &mut append.events {
         touched |= redact_event(event, items);
-        touched |= redact_words(event, &whole_turns(items));
+        touched |= redact_asked(event, &whole);
+        touched |= redact_told(event, first);
         // A denial's reason stands in the call's result, and goes with it.
         if let Event::ApprovalAnswered(answer) = event
             && closed.contains(&answer.call)
@@ -102,34 +107,67 @@ pub(crate) fn whole_turns(items: &BTreeSet<ItemId>) -> BTreeSet<TurnNo> {
     items.iter().filter(|it| it.idx == 0).map(|it| it.turn).collect()
 }
 
+/// From here on prompts told what is erased.
+pub(crate) fn first_turn(items: &BTreeSet<ItemId>) -> TurnNo {
+    items.iter().map(|it| it.turn).min().unwrap_or(TurnNo::MAX)
+}
+
 /// Stands where a message stood that may have quoted what was erased.
 pub(crate) const ERASED: &str = "erased";
 
-/// Instructions, what the door echoes, and failures, which may quote a prompt.
-fn redact_words(event: &mut Event, turns: &BTreeSet<TurnNo>) -> bool {
+/// What an agent was told, but for names: they say what was done, in a plan or a call.
+pub(crate) fn redact_agent(agent: &mut Agent) {
+    agent.instructions = None;
+    agent.extra.clear();
+    for tool in &mut agent.tools {
+        (tool.description, tool.parameters, tool.extra) = (None, None, None);
+        if let Runs::Provider { json, .. } = &mut tool.runs {
+            *json = Json::of(&serde_json::Map::new());
+        }
+    }
+    if let Some(Format::JsonSchema { description, schema, .. }) = &mut agent.sampling.format {
+        (*description, *schema) = (None, Json::of(&serde_json::Map::new()));
+    }
+}
+
+/// What was asked for, and what the door echoes of it.
+fn redact_asked(event: &mut Event, turns: &BTreeSet<TurnNo>) -> bool {
     match event {
         Event::TurnStarted { turn, terms, .. } if turns.contains(turn) => {
             terms.echo = None;
-            Arc::make_mut(&mut terms.agent).instructions = None;
+            redact_agent(Arc::make_mut(&mut terms.agent));
             true
         }
-        Event::AttemptFailed { attempt, failure, .. } if turns.contains(&attempt.turn) => {
-            failure.message = ERASED.to_owned();
-            true
+        _ => false,
+    }
+}
+
+/// Failures, which may quote a prompt, and hashes of prompts: whoever guesses what was in one could try it against the
+/// hash.
+fn redact_told(event: &mut Event, first: TurnNo) -> bool {
+    match event {
+        Event::AttemptFailed { attempt, failure, .. } if attempt.turn >= first => {
+            redact_message(&mut failure.message)
         }
-        Event::TurnEnded { turn, end } if turns.contains(turn) => redact_end(end),
+        Event::Placed { attempt, plan } if attempt.turn >= first => {
+            !std::mem::take(&mut plan.prefix).is_empty()
+        }
+        Event::TurnEnded { turn, end } if *turn >= first => redact_end(end),
         _ => false,
     }
 }
 
 pub(crate) fn redact_end(end: &mut End) -> bool {
     match end {
-        End::Failed { message, .. } => {
-            *message = ERASED.to_owned();
-            true
-        }
+        End::Failed { message, .. } => redact_message(message),
         End::Completed | End::Incomplete(_) | End::Cancelled(_) | End::Steered => false,
     }
+}
+
+fn redact_message(message: &mut String) -> bool {
+    let is_new = message != ERASED;
+    *message = ERASED.to_owned();
+    is_new
 }
 
 /// The call whose result this is, if the result is among the items.

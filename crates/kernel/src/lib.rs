@@ -33,3 +33,4 @@ pub mod request;
 pub mod fork;
 pub mod import;
 pub mod erase;
+pub mod veil;

@@ -133,10 +133,9 @@ impl Transcript {
 
     /// Its place stays, hidden.
     fn erase(&mut self, items: &BTreeSet<ItemId>) {
-        for turn in crate::erase::whole_turns(items) {
-            if let Some(end) = self.turns.get_mut(&turn).and_then(|it| it.end.as_mut()) {
-                crate::erase::redact_end(end);
-            }
+        let told = self.turns.range_mut(crate::erase::first_turn(items)..);
+        for end in told.filter_map(|(_, it)| it.end.as_mut()) {
+            crate::erase::redact_end(end);
         }
         for entry in self.entries.iter_mut().filter(|it| items.contains(&it.item.id)) {
             if let Body::Call { call, .. } = &entry.item.body {

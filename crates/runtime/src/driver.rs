@@ -21,6 +21,7 @@ use everstate_kernel::effect::Effect;
 use everstate_kernel::ids::{AttemptId, Millis, Seq, SessionId};
 use everstate_kernel::input::{Input, Shown};
 use everstate_kernel::state::{Rejection, Session};
+use everstate_kernel::veil::veiled;
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -61,6 +62,16 @@ pub(crate) struct Driver {
     bytes: u64,
     /// A row was offered, and the store did not say what became of it: it may be on the log, or come there yet.
     in_doubt: bool,
+}
+
+/// A row's body.
+enum Said {
+    Written(Bytes),
+    /// What is written, and what is kept in memory only.
+    Veiled {
+        facts: Bytes,
+        contents: Bytes,
+    },
 }
 
 /// Why an input did not become an append.
@@ -233,10 +244,14 @@ impl Driver {
         if thought.append.events.is_empty() {
             return Ok(Fed { seq: self.head.seq, events: Vec::new() });
         }
-        let body = Bytes::from(thought.append.encode());
-        let n_bytes = body.len() as u64;
+        let contents = Bytes::from(thought.append.encode());
+        let n_bytes = contents.len() as u64;
         let projection = keep::projection(&thought.state);
         let at = thought.append.at;
+        let body = match self.is_veiled(&thought.state) {
+            true => Said::Veiled { facts: veiled(&thought.append).encode().into(), contents },
+            false => Said::Written(contents),
+        };
         self.land(RowKind::Events, at, body, key, consumed, Some(projection)).await?;
         if let Some(flight) = flight {
             flight.landed(&thought.append);
@@ -322,11 +337,15 @@ impl Driver {
         &mut self,
         kind: RowKind,
         at: Millis,
-        body: Bytes,
+        said: Said,
         key: Option<String>,
         consumed: Vec<String>,
         projection: Option<Projection>,
     ) -> Result<(), Trouble> {
+        let (body, contents) = match said {
+            Said::Written(body) => (body, None),
+            Said::Veiled { facts, contents } => (facts, Some(contents)),
+        };
         let row = NewRow {
             session: self.session,
             seq: self.head.seq + 1,
@@ -338,7 +357,12 @@ impl Driver {
             consumed,
             projection,
         };
-        match self.host.ports.log.append(row).await {
+        let log = &self.host.ports.log;
+        let landed = match contents {
+            None => log.append(row).await,
+            Some(contents) => log.append_facts(row, contents).await,
+        };
+        match landed {
             Ok(landed) => {
                 self.head = landed.head;
                 self.in_doubt = false;
@@ -361,10 +385,11 @@ impl Driver {
             return Ok(());
         }
         let frame = Frame { attempt, deltas };
-        if turn.terms.resumable {
+        if turn.terms.resumable && !self.is_veiled(&self.state) {
             let now = self.host.ports.clock.now().max(self.state.live.last_at);
             let body = serde_json::to_vec(&frame).expect("a frame has a JSON form");
-            self.land(RowKind::Frame, now, Bytes::from(body), None, Vec::new(), None).await?;
+            let body = Said::Written(Bytes::from(body));
+            self.land(RowKind::Frame, now, body, None, Vec::new(), None).await?;
             self.shown.entry(attempt).or_default().push(&frame);
             let (seq, frame) = (self.head.seq, Arc::new(frame));
             self.host.hub.tell(self.session, seq - 1, || News::Told(Told::Frame { seq, frame }));
@@ -380,6 +405,11 @@ impl Driver {
             self.host.hub.tell(self.session, self.head.seq, || News::Told(Told::Shown(piece)));
         }
         Ok(())
+    }
+
+    /// Is what is said here kept in memory only?
+    fn is_veiled(&self, state: &Session) -> bool {
+        state.about.as_ref().is_some_and(|it| self.host.settings.is_veiled(&it.project))
     }
 
     /// May it show, begin or answer what the log does not guard?
@@ -398,7 +428,7 @@ impl Driver {
     async fn snapshot_sometimes(&mut self) {
         let enough = self.host.settings.snapshot_appends;
         let half = self.state.transcript.entries.len() as u64 / 2;
-        if self.since_snapshot < enough.max(half) {
+        if self.is_veiled(&self.state) || self.since_snapshot < enough.max(half) {
             return;
         }
         self.since_snapshot = 0;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::host::{Fed, FeedError, Host, Inner, closed};
+use crate::keep;
 use crate::ports::{Down, Put, PutError};
 use crate::table::{Mail, Nay};
 
@@ -42,6 +43,17 @@ impl Host {
             self.inner.forget(&id).await?;
         }
         done
+    }
+
+    /// Packs the turns that ended before this, and drops their streams. `false` if there are none.
+    pub async fn drop_streams(
+        &self,
+        session: SessionId,
+        ended_before: Millis,
+    ) -> Result<bool, FeedError> {
+        let state = self.look(session).await?;
+        let log = &*self.inner.ports.log;
+        Ok(keep::roll_up(log, session, &state, ended_before).await?.is_some())
     }
 
     async fn note(&self, id: &str, pending: &Pending) -> Result<(), Down> {

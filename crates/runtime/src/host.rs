@@ -215,6 +215,7 @@ impl Host {
         key: &str,
         inputs: &[Input],
     ) -> Result<(), FeedError> {
+        self.inner.may_be_posted(session, inputs).await?;
         let body = serde_json::to_vec(inputs).expect("inputs have a JSON form");
         self.inner.ports.log.post(session, key, Bytes::from(body)).await?;
         if self.inner.is_far(session) {

@@ -14,6 +14,7 @@ pub mod start;
 mod erasing;
 pub mod drain;
 pub mod ledger;
+pub mod veil;
 
 // Many nodes.
 pub mod cluster;

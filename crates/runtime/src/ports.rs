@@ -30,6 +30,13 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// [`Fenced`](AppendError::Fenced).
     async fn append(&self, row: NewRow) -> Result<Landed, AppendError>;
 
+    /// As [`append`](Log::append), where what was said must not be written: the row holds the facts alone. Who keeps
+    /// `contents` keeps them in memory; a log that does not know how lets them go.
+    async fn append_facts(&self, row: NewRow, contents: Bytes) -> Result<Landed, AppendError> {
+        drop(contents);
+        self.append(row).await
+    }
+
     /// Rows after `after`, oldest first, at most `limit`. Erased contents are gone, their rows are not.
     async fn read(&self, session: SessionId, after: Seq, limit: usize) -> Result<Vec<Row>, Down>;
 

@@ -1,5 +1,7 @@
 //! How much a host keeps, how long it waits, and how much it does at once; and who it is among others.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use everstate_kernel::ids::Millis;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,11 @@ pub struct HostSettings {
     pub roll_up_rows: u64,
     /// How long the stream of an ended turn can be resumed. Its frames are not packed away before.
     pub stream_kept_ms: Millis,
+    /// The same for the projects that say it themselves, or `*` for all others.
+    pub streams_kept: BTreeMap<String, Millis>,
+    /// Projects of which nothing is written but facts; `*` is all that are not named in `unveiled`.
+    pub veiled: BTreeSet<String>,
+    pub unveiled: BTreeSet<String>,
     /// What a slow reader may leave unread before it is sent to the log.
     pub unread_max: usize,
     /// How long a caller is expected back whose answer was cut off, or whose node is gone.
@@ -51,11 +58,28 @@ impl Default for HostSettings {
             snapshot_appends: 64,
             roll_up_rows: 1000,
             stream_kept_ms: 86_400_000,
+            streams_kept: BTreeMap::new(),
+            veiled: BTreeSet::new(),
+            unveiled: BTreeSet::new(),
             unread_max: 4096,
             expected_back_ms: 10_000,
             drain_ms: 30_000,
             poll_ms: 60_000,
         }
+    }
+}
+
+impl HostSettings {
+    /// How long a project's streams can be resumed.
+    pub(crate) fn stream_kept_ms_of(&self, project: &str) -> Millis {
+        let said = self.streams_kept.get(project).or_else(|| self.streams_kept.get("*"));
+        said.copied().unwrap_or(self.stream_kept_ms)
+    }
+
+    /// Is nothing of this project written but facts?
+    pub(crate) fn is_veiled(&self, project: &str) -> bool {
+        let by_all = || self.veiled.contains("*") && !self.unveiled.contains(project);
+        !self.veiled.is_empty() && (self.veiled.contains(project) || by_all())
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 use crate::api::agents::vaults;
 use crate::app::App;
 use crate::claim::{KEPT_MS, REPEAT_MS};
+use crate::retention;
 
 /// Sessions in memory, by when they may go. They stay a while after their turn, for repeats of its request.
 #[derive(Debug, Default)]
@@ -84,7 +85,7 @@ pub(crate) async fn run(app: Arc<App>) {
             }
         }
     };
-    tokio::join!(store, sweep, learn);
+    tokio::join!(store, sweep, learn, retention::sweep::run(app.clone()));
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod file;
 pub mod nodes;
 pub mod offers;
 pub mod projects;
+pub mod retention;
 pub mod telemetry;
 
 use std::fmt;

@@ -18,6 +18,7 @@ mod menu;
 mod stall;
 mod peers;
 mod chores;
+mod retention;
 mod clock;
 mod meters;
 mod telemetry;

@@ -61,6 +61,14 @@ pub(crate) fn handle() -> &'static PrometheusHandle {
             "everstate_assignment_lag",
             "Revisions of the assignment this node is behind."
         );
+        metrics::describe_counter!(
+            "everstate_retention_deleted_total",
+            "Deleted or erased because its time had come, by what it was."
+        );
+        metrics::describe_counter!(
+            "everstate_retention_failed_total",
+            "What was due and could not be deleted at once; it is tried again."
+        );
         metrics::describe_counter!("everstate_turns_total", "Turns begun, by door.");
         metrics::describe_counter!("everstate_repeats_total", "Requests answered as repeats.");
         metrics::describe_counter!("everstate_spans_total", "Spans of traces, sent or lost.");
@@ -87,6 +95,14 @@ pub(crate) fn answered(path: &str, status: u16, took: Duration) {
     metrics::counter!("everstate_http_requests_total", "door" => door, "status" => status.to_string())
         .increment(1);
     metrics::histogram!("everstate_http_seconds", "door" => door).record(took.as_secs_f64());
+}
+
+pub(crate) fn retained(what: &'static str, n: u64) {
+    metrics::counter!("everstate_retention_deleted_total", "what" => what).increment(n);
+}
+
+pub(crate) fn retention_failed() {
+    metrics::counter!("everstate_retention_failed_total").increment(1);
 }
 
 pub(crate) fn turn_begun(door: &'static str) {

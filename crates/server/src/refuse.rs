@@ -5,7 +5,10 @@ use everstate_kernel::ids::{Address, SessionId, StepNo, TurnNo};
 use everstate_kernel::state::Rejection;
 use everstate_runtime::host::FeedError;
 
+use crate::app::App;
 use crate::error::{ApiError, codes};
+use crate::keys::Principal;
+use crate::retention::rules::Rules;
 
 /// What became of feeding a session, where it did not work.
 pub(crate) fn feed(err: FeedError, session: SessionId) -> ApiError {
@@ -99,5 +102,17 @@ pub(crate) fn ended(end: &End, session: SessionId, turn: TurnNo, step: StepNo) -
             Some(failed(code, message, Address { session, turn, step }))
         }
         End::Completed | End::Incomplete(_) | End::Cancelled(_) | End::Steered => None,
+    }
+}
+
+/// Where nothing is written but facts, no session is gone on with, and none is brought in.
+pub(crate) fn kept_by_nobody(app: &App, who: &Principal) -> crate::error::Result<()> {
+    match Rules::of(&app.settings.file.projects, &who.project).is_zero {
+        false => Ok(()),
+        true => Err(ApiError::new(
+            &codes::NOT_POSSIBLE,
+            "this project keeps items in memory only, so no session can be gone on with or brought in",
+        )
+        .why(format!("[projects.{}.retention] says items = \"zero\"", who.project))),
     }
 }

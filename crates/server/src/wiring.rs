@@ -21,6 +21,7 @@ use everstate_runtime::market::Market;
 use everstate_runtime::ports::{Clock, Model, Peers, Tools};
 use everstate_runtime::settings::{HostSettings, NodeSettings};
 use everstate_runtime::start::StartError;
+use everstate_runtime::veil::Veil;
 use everstate_store::blobs::place::Place;
 use everstate_store::keys::source::KeySource;
 use everstate_store::open::{self, OpenError, Store};
@@ -34,6 +35,7 @@ use crate::bundle::seal::Identity;
 use crate::chores::Fleeting;
 use crate::claim::Claims;
 use crate::clock::SystemClock;
+use crate::config::projects::Projects;
 use crate::config::{Origin, REHEARSAL, Settings};
 use crate::error::{ApiError, Result, codes};
 use crate::ids::Naming;
@@ -41,6 +43,7 @@ use crate::keys::{Keys, drawn_once, random};
 use crate::menu::Menu;
 use crate::peers::HttpPeers;
 use crate::peers::seal::Seals;
+use crate::retention::rules;
 use crate::stall::{Goods, Stall};
 use crate::telemetry::Telemetry;
 
@@ -95,8 +98,9 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         Some(it) => it.node.name.clone(),
         None => format!("{:016x}", u64::from_be_bytes(random())),
     };
-    let durable = side(&kept, &tools, &clock, market.clone(), membership);
-    let memory = side(&fleeting, &tools, &clock, market, None);
+    let projects = &settings.file.projects;
+    let durable = side(&kept, &tools, &clock, market.clone(), projects, membership);
+    let memory = side(&fleeting, &tools, &clock, market, projects, None);
     let hosts = vec![durable.host.clone(), memory.host.clone()];
     let stall = Stall::open(goods, hosts, registry.clone(), clock.clone()).await?;
     let naming = Naming::new(&drawn_once(&*registry, clock.now(), "naming").await?);
@@ -216,16 +220,21 @@ fn side(
     tools: &Arc<dyn Tools>,
     clock: &Arc<dyn Clock>,
     market: Market,
+    projects: &Projects,
     membership: Option<Membership>,
 ) -> Side {
+    let log = Veil::over(store.log.clone(), clock.clone());
     let ports = Ports {
-        log: store.log.clone(),
+        log: log.clone(),
         registry: store.registry.clone(),
         tools: tools.clone(),
         clock: clock.clone(),
         membership,
     };
-    Side { host: Host::new(ports, market, HostSettings::default()), log: store.log.clone() }
+    let streams_kept = rules::streams(projects);
+    let (veiled, unveiled) = rules::veiled(projects);
+    let settings = HostSettings { streams_kept, veiled, unveiled, ..HostSettings::default() };
+    Side { host: Host::new(ports, market, settings), log }
 }
 
 /// Where big bodies go, if that was said.

@@ -147,6 +147,20 @@ impl Blobs {
         body.ok_or_else(|| failed("it is damaged and cannot be opened"))
     }
 
+    /// Which key opens it; `None` if it is not there.
+    pub(crate) async fn key_of(
+        &self,
+        session: SessionId,
+        name: BlobName,
+    ) -> Result<Option<KeyId>, Down> {
+        let ranged = self.objects.get_range(&path(session, name), 0..8).await;
+        match ranged {
+            Ok(bytes) => Ok(bytes.first_chunk().map(|it| KeyId::from_be_bytes(*it))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(err) => Err(Down(format!("cannot look into {}: {}", self.place, told(&err)))),
+        }
+    }
+
     /// Takes a blob over from another place, sealed as it is, unless it is here.
     pub(crate) async fn carry(
         &self,

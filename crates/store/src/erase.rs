@@ -26,11 +26,14 @@ pub(crate) async fn erase(log: &SealedLog, session: SessionId, redact: Redact) -
         let Some(rewrite) = rewritten(log, session, &redact).await? else { return Ok(()) };
         log.forget(session);
         // Who rewrites alone here may still have a neighbour elsewhere: then all is read anew.
+        let key = rewrite.data_key;
         if log.shelf.write(Change::Rewrite(Box::new(rewrite)), Some(Box::new(hold))).await?
             != Wrote::Stale
         {
             return Ok(());
         }
+        // Blobs may be sealed under it that nothing names.
+        log.keys.destroy(vec![key]).await?;
     }
     Err(Down(format!("{session} could not be erased: it changed all the time; try again")))
 }

@@ -5,20 +5,27 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use everstate_kernel::ids::Millis;
+use everstate_kernel::ids::{Millis, SessionId};
 use everstate_runtime::ports::{Clock, Down};
 
 use crate::blobs::GRACE;
 use crate::blobs::claim::{claim, is_my_turn};
 use crate::keys::blocking;
 use crate::log::SealedLog;
-use crate::shelf::{Change, Now, Standing};
+use crate::shelf::{BlobName, Change, Now, Standing};
 
-/// What was erased is gone for good within the hour, also if it has to be tried again.
+/// The house is kept this often.
 const EVERY_MS: Millis = 20 * 60 * 1_000;
+/// What is deleted within this time shares the flush that destroys its keys.
+const GATHER_MS: Millis = 200;
+/// The pause before keys that could not be destroyed are tried again.
+const AGAIN_MS: Millis = 5_000;
+/// How often one of the nodes puts the key store in order.
+const TIDY_EVERY_MS: Millis = 60 * 60 * 1_000;
 /// How often blobs are collected where that costs money: by one of the nodes.
 const COLLECT_EVERY_MS: Millis = 6 * 60 * 60 * 1_000;
 
@@ -26,6 +33,10 @@ pub struct Upkeep {
     log: Arc<SealedLog>,
     now: Now,
     path: Option<PathBuf>,
+    /// Keys were destroyed, and what they sealed may still take up room.
+    unscrubbed: AtomicBool,
+    /// Keys were destroyed, and their store may still hold what they were written on.
+    untidy: AtomicBool,
 }
 
 /// For `doctor`.
@@ -48,20 +59,38 @@ pub struct Facts {
     pub promise: Vec<String>,
 }
 
-/// Does what has to be done now and then, until the store is dropped.
+/// Does what has to be done now and then, until the store is dropped. Keys of what was deleted or erased are destroyed
+/// at once, those that an earlier process left behind too.
 pub async fn keep(upkeep: Weak<Upkeep>, clock: Arc<dyn Clock>) {
+    let Some(doomed) = upkeep.upgrade().map(|it| Arc::clone(&it.log.doomed)) else { return };
+    let mut next = clock.now() + EVERY_MS;
     loop {
-        clock.sleep_until(clock.now() + EVERY_MS).await;
         let Some(upkeep) = upkeep.upgrade() else { return };
-        if let Err(down) = upkeep.run().await {
-            tracing::warn!(%down, "the store could not be kept in order; it is tried again");
+        let destroyed = upkeep.destroy_doomed().await;
+        if let Err(down) = &destroyed {
+            tracing::warn!(%down, "keys of what was deleted are still there; it is tried again");
+        }
+        if clock.now() >= next {
+            if let Err(down) = upkeep.run().await {
+                tracing::warn!(%down, "the store could not be kept in order; it is tried again");
+            }
+            next = clock.now() + EVERY_MS;
+        }
+        drop(upkeep);
+        let wait = if destroyed.is_err() { clock.now() + AGAIN_MS } else { next };
+        tokio::select! {
+            biased;
+            () = doomed.notified() => clock.sleep_until(clock.now() + GATHER_MS).await,
+            () = clock.sleep_until(wait.min(next)) => (),
         }
     }
 }
 
 impl Upkeep {
     pub(crate) fn new(log: Arc<SealedLog>, now: Now, path: Option<PathBuf>) -> Upkeep {
-        Upkeep { log, now, path }
+        // What an earlier process destroyed last, it may have left at that.
+        let (unscrubbed, untidy) = (AtomicBool::new(true), AtomicBool::new(true));
+        Upkeep { log, now, path, unscrubbed, untidy }
     }
 
     /// All of it, one after the other, whatever becomes of the others. Safe at any time; what fails is done the next
@@ -70,29 +99,61 @@ impl Upkeep {
         // Another node may have destroyed what is remembered here.
         self.log.forget_keys();
         let destroyed = self.flush_erasures().await;
+        let tidied = self.tidy_in_turn().await;
         let expired = self.log.done(Change::RemoveExpired { now: (self.now)() }, None).await;
         let collected = self.collect_in_turn().await;
-        destroyed.and(expired).and(collected)
+        destroyed.and(tidied).and(expired).and(collected)
     }
 
     async fn collect_in_turn(&self) -> Result<(), Down> {
         let is_shared = self.log.blobs.is_shared();
-        if is_shared && !is_my_turn(&*self.log.shelf, (self.now)(), COLLECT_EVERY_MS).await? {
+        let shelf = &*self.log.shelf;
+        if is_shared && !is_my_turn(shelf, "collected", (self.now)(), COLLECT_EVERY_MS).await? {
             return Ok(());
         }
         self.collect_blobs(GRACE).await.map(drop)
     }
 
-    /// Destroys the data keys of what was erased or deleted. After it, nothing of that is in any file.
-    pub async fn flush_erasures(&self) -> Result<(), Down> {
+    /// A key that is deleted from a table is not yet gone from its pages, where the key store is a server's.
+    async fn tidy_in_turn(&self) -> Result<(), Down> {
+        let shelf = &*self.log.shelf;
+        if !self.untidy.load(Ordering::SeqCst)
+            || !is_my_turn(shelf, "tidied", (self.now)(), TIDY_EVERY_MS).await?
+        {
+            return Ok(());
+        }
+        self.untidy.store(false, Ordering::SeqCst);
+        let tidied = self.log.keys.tidy().await;
+        if tidied.is_err() {
+            self.untidy.store(true, Ordering::SeqCst);
+        }
+        tidied
+    }
+
+    /// Destroys the data keys of what was erased or deleted: from here on nobody can read it, wherever it still lies.
+    pub async fn destroy_doomed(&self) -> Result<(), Down> {
         let doomed = self.log.shelf.doomed().await?;
         if doomed.is_empty() {
             return Ok(());
         }
         self.log.keys.destroy(doomed.clone()).await?;
+        self.unscrubbed.store(true, Ordering::SeqCst);
+        self.untidy.store(true, Ordering::SeqCst);
         // Forgotten last: what fails on the way is done again the next time.
-        self.log.shelf.scrub().await?;
         self.log.done(Change::KeysGone(doomed), None).await
+    }
+
+    /// As [`Upkeep::destroy_doomed`], and then nothing of it is in any file either, sealed or not.
+    pub async fn flush_erasures(&self) -> Result<(), Down> {
+        self.destroy_doomed().await?;
+        if !self.unscrubbed.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let scrubbed = self.log.shelf.scrub().await;
+        if scrubbed.is_err() {
+            self.unscrubbed.store(true, Ordering::SeqCst);
+        }
+        scrubbed
     }
 
     /// Gives back to the system what is not needed: free pages and the write-ahead log.
@@ -120,11 +181,25 @@ impl Upkeep {
                 None => false,
             };
             if !named {
+                if let Some((session, name)) = old.blob {
+                    self.destroy_key_of(session, name).await?;
+                }
                 self.log.blobs.remove(&old).await?;
                 gone += usize::from(old.blob.is_some());
             }
         }
         Ok(gone)
+    }
+
+    /// Of a write that came to nothing: its blob may be kept by the place in an older version, and was sealed under a
+    /// key that nobody would ever think of again.
+    async fn destroy_key_of(&self, session: SessionId, name: BlobName) -> Result<(), Down> {
+        let _alone = self.log.stripes.alone(session).await;
+        let Some(key) = self.log.blobs.key_of(session, name).await? else { return Ok(()) };
+        match self.log.shelf.keys_in_use(session).await?.contains(&key) {
+            true => Ok(()),
+            false => self.log.keys.destroy(vec![key]).await,
+        }
     }
 
     /// For a clean end: everything is in its place, and keys made ahead are given up.

@@ -26,6 +26,8 @@ pub(crate) trait KeyStore: Send + Sync {
     async fn add(&self, secrets: &[[u8; 32]]) -> Result<Vec<KeyId>, Down>;
     async fn find(&self, id: KeyId) -> Result<Option<[u8; 32]>, Down>;
     async fn remove(&self, ids: &[KeyId]) -> Result<(), Down>;
+    /// Leaves nothing on its pages of what was removed. It may take a while, and hold up who looks for a key.
+    async fn tidy(&self) -> Result<(), Down>;
     /// Keys in the order of their names, after `after`, at most `limit`.
     async fn list(
         &self,
@@ -132,7 +134,7 @@ impl Keys {
         state.opened.insert(key.id, Arc::clone(key));
     }
 
-    /// Returns when nothing of them is left in any file.
+    /// Returns when they can be had no more. In a file nothing is left of them; see [`Keys::tidy`] for a server.
     pub(crate) async fn destroy(&self, ids: Vec<KeyId>) -> Result<(), Down> {
         {
             let mut state = self.state();
@@ -140,6 +142,14 @@ impl Keys {
         }
         match &self.store {
             Some(store) => store.remove(&ids).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves nothing of destroyed keys where they were kept.
+    pub(crate) async fn tidy(&self) -> Result<(), Down> {
+        match &self.store {
+            Some(store) => store.tidy().await,
             None => Ok(()),
         }
     }

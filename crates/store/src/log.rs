@@ -15,6 +15,7 @@ use everstate_runtime::ports::{
     Redact, Row, RowKind, Verdict,
 };
 use futures_util::future::try_join_all;
+use tokio::sync::Notify;
 
 use crate::archive::Pending;
 use crate::blobs::{Blobs, still_fresh};
@@ -44,6 +45,8 @@ pub(crate) struct SealedLog {
     pub(crate) blobs: Blobs,
     pub(crate) stripes: Stripes,
     pub(crate) pending: Pending,
+    /// Rings when there are keys to destroy.
+    pub(crate) doomed: Arc<Notify>,
     at_hand: Mutex<HashMap<SessionId, Arc<DataKey>>>,
 }
 
@@ -63,6 +66,7 @@ impl SealedLog {
             blobs,
             stripes: Stripes::new(),
             pending: Pending::default(),
+            doomed: Arc::default(),
             at_hand: Mutex::default(),
         }
     }
@@ -323,13 +327,17 @@ impl Log for SealedLog {
     }
 
     async fn erase(&self, session: SessionId, redact: Redact) -> Result<(), Down> {
-        crate::erase::erase(self, session, redact).await
+        crate::erase::erase(self, session, redact).await?;
+        self.doomed.notify_one();
+        Ok(())
     }
 
     async fn delete(&self, session: SessionId) -> Result<(), Down> {
         let hold = self.stripes.alone(session).await;
         self.forget(session);
-        self.done(Change::Delete { session }, Some(Box::new(hold))).await
+        self.done(Change::Delete { session }, Some(Box::new(hold))).await?;
+        self.doomed.notify_one();
+        Ok(())
     }
 
     async fn put_snapshot(&self, session: SessionId, at: Head, body: Bytes) -> Result<(), Down> {
@@ -437,6 +445,7 @@ impl SealedLog {
         let began = self.pending.since(session).unwrap_or_else(Instant::now);
         let blob = self.put_if_big(session, &key, body).await.map_err(AppendError::Down)?;
         let kept = if seq == 1 { self.pending.pieces(session) } else { Vec::new() };
+        let sealed_blob = blob.is_some();
         let text = match &blob {
             Some(name) => Content::encode(Some(&salt), name, true, &kept),
             None => Content::encode(Some(&salt), body, false, &kept),
@@ -451,7 +460,11 @@ impl SealedLog {
         let wrote = self.shelf.write(Change::Append(Box::new(append)), Some(Box::new(hold))).await;
         let wrote = wrote.map_err(AppendError::Down)?;
         if fresh && matches!(wrote, Wrote::Fenced | Wrote::Seen(_)) {
-            self.keys.give_back(key);
+            match sealed_blob {
+                // Whoever got it next would keep readable what never came to be.
+                true => self.keys.destroy(vec![key.id]).await.map_err(AppendError::Down)?,
+                false => self.keys.give_back(key),
+            }
         }
         Ok(wrote)
     }

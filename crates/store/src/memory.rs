@@ -339,6 +339,10 @@ impl Shelf for MemoryShelf {
         Ok(self.session(session, |it| it.blobs.get(&name).copied()).is_some())
     }
 
+    async fn keys_in_use(&self, session: SessionId) -> Result<Vec<KeyId>, Down> {
+        Ok(self.session(session, |it| Some(it.keys().into_iter().collect())).unwrap_or_default())
+    }
+
     async fn doomed(&self) -> Result<Vec<KeyId>, Down> {
         Ok(self.state().doomed.iter().copied().collect())
     }

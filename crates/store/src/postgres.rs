@@ -360,6 +360,19 @@ impl Shelf for PgShelf {
         Ok(!self.rows_of(sql::HAS_BLOB, &params).await?.is_empty())
     }
 
+    async fn keys_in_use(&self, session: SessionId) -> Result<Vec<KeyId>, Down> {
+        let (bucket, id) = place(session);
+        let mut keys = Vec::new();
+        for statement in sql::KEYS_IN_USE {
+            let params: [(&(dyn ToSql + Sync), Type); 2] =
+                [(&bucket, Type::INT2), (&id, Type::UUID)];
+            for row in self.rows_of(statement, &params).await? {
+                keys.push(get(&row, 0)?);
+            }
+        }
+        Ok(keys)
+    }
+
     async fn doomed(&self) -> Result<Vec<KeyId>, Down> {
         self.rows_of(sql::DOOMED, &[]).await?.iter().map(|row| get(row, 0)).collect()
     }

@@ -184,6 +184,8 @@ pub(crate) trait Shelf: Send + Sync + fmt::Debug {
     async fn inbox(&self, session: SessionId) -> Result<Vec<SealedPost>, Down>;
     async fn outcome(&self, session: SessionId, key: &str) -> Result<Option<PostOutcome>, Down>;
     async fn has_blob(&self, session: SessionId, name: BlobName) -> Result<bool, Down>;
+    /// What a session's contents are sealed under.
+    async fn keys_in_use(&self, session: SessionId) -> Result<Vec<KeyId>, Down>;
     /// Data keys that nothing is sealed under any more, and that are still there.
     async fn doomed(&self) -> Result<Vec<KeyId>, Down>;
 

@@ -343,6 +343,17 @@ impl Shelf for SqliteShelf {
         self.readers.read(read).await
     }
 
+    async fn keys_in_use(&self, session: SessionId) -> Result<Vec<KeyId>, Down> {
+        let read = move |db: &Connection| {
+            let mut keys = Vec::new();
+            for statement in sql::KEYS_IN_USE {
+                keys.extend(all(db, statement, place(session), |row| row.get::<_, KeyId>(0))?);
+            }
+            Ok(keys)
+        };
+        self.readers.read(read).await
+    }
+
     async fn doomed(&self) -> Result<Vec<KeyId>, Down> {
         self.readers.read(|db| all(db, sql::DOOMED, [], |row| row.get(0))).await
     }

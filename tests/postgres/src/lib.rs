@@ -106,6 +106,11 @@ impl Cluster {
         self.port
     }
 
+    /// Where it keeps everything, its log included.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// `postgres://...` of a new, empty database, over TCP.
     pub fn fresh_database(&self) -> String {
         self.url(&self.fresh_name())

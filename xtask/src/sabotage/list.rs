@@ -67,6 +67,37 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &["-p", "everstate-store"],
     },
     Fault {
+        name: "keys of the deleted kept",
+        means: "what was deleted is read from a backup of the state",
+        edits: &[Edit {
+            file: "crates/store/src/facts.rs",
+            find: r#"        self.log.keys.destroy(doomed.clone()).await?;
+"#,
+            replace: "",
+        }],
+        tests: &["-p", "everstate-store"],
+    },
+    Fault {
+        name: "destroyed keys left on their pages",
+        means: "whoever has the disk and the master key reads what was deleted",
+        edits: &[Edit {
+            file: "crates/store/src/keys/file.rs",
+            find: r#"db.pragma_update(None, "secure_delete", true).map_err(down)?;"#,
+            replace: r#"db.pragma_update(None, "secure_delete", false).map_err(down)?;"#,
+        }],
+        tests: &["-p", "everstate-store"],
+    },
+    Fault {
+        name: "what is never written, written",
+        means: "contents of a project that keeps nothing lie on its disk",
+        edits: &[Edit {
+            file: "crates/runtime/src/driver.rs",
+            find: "true => Said::Veiled { facts: veiled(&thought.append).encode().into(), contents },",
+            replace: "true => Said::Veiled { facts: contents.clone(), contents },",
+        }],
+        tests: &["-p", "everstate-server"],
+    },
+    Fault {
         name: "named blob collected",
         means: "a big body that was acknowledged is removed from its place",
         edits: &[Edit {
@@ -91,14 +122,14 @@ pub(super) const FAULTS: &[Fault] = &[
         means: "a client saw what a resumed stream does not know",
         edits: &[Edit {
             file: "crates/runtime/src/driver.rs",
-            find: r#"            self.land(RowKind::Frame, now, Bytes::from(body), None, Vec::new(), None).await?;
+            find: r#"            self.land(RowKind::Frame, now, body, None, Vec::new(), None).await?;
             self.shown.entry(attempt).or_default().push(&frame);
             let (seq, frame) = (self.head.seq, Arc::new(frame));
             self.host.hub.tell(self.session, seq - 1, || News::Told(Told::Frame { seq, frame }));"#,
             replace: r#"            self.shown.entry(attempt).or_default().push(&frame);
             let (seq, frame) = (self.head.seq + 1, Arc::new(frame));
             self.host.hub.tell(self.session, seq - 1, || News::Told(Told::Frame { seq, frame }));
-            self.land(RowKind::Frame, now, Bytes::from(body), None, Vec::new(), None).await?;"#,
+            self.land(RowKind::Frame, now, body, None, Vec::new(), None).await?;"#,
         }],
         tests: &["-p", "everstate-runtime"],
     },

@@ -1,6 +1,7 @@
 //! The real process is killed while a model speaks. Its client takes the stream up where it was, and what it saw then
 //! comes back byte for byte.
 
+use everstate_test_remains::Remains;
 use serde_json::{Value, json};
 
 use crate::house::{CONFIG, House, KEY};
@@ -114,4 +115,39 @@ fn without_pings(bytes: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(bytes);
     let events = text.split_inclusive("\n\n").filter(|it| !it.starts_with(':'));
     events.collect::<String>().into_bytes()
+}
+
+/// Of a project that keeps nothing the facts are left, and none of the words.
+#[tokio::test]
+async fn what_was_kept_in_memory_only_dies_with_the_server() {
+    let mut house =
+        House::new(&format!("{CONFIG}\n[projects.default.retention]\nitems = \"zero\"\n"));
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let body = json!({ "model": "slow", "input": "say it: swordfish", "stream": true });
+    let request = http.post(format!("{}/v1/responses", house.url)).bearer_auth(KEY);
+    let mut answer = request.body(body.to_string()).send().await.unwrap();
+    let mut seen = Vec::new();
+    while events(&seen).iter().filter(|it| it["type"] == "response.output_text.delta").count() < 5 {
+        seen.extend(answer.chunk().await.unwrap().expect("it is not over yet"));
+    }
+    let remains = |house: &House| {
+        let text = std::fs::read_to_string(house.dir.path().join("master.key")).unwrap();
+        let byte = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap();
+        Remains::below(
+            &[&house.dir.path().join("state.blobs"), house.dir.path()],
+            &std::array::from_fn(byte),
+        )
+    };
+    let during = remains(&house);
+    house.kill();
+    let after = remains(&house);
+    for found in [during, after] {
+        assert!(found.n_keys() > 0 && found.n_texts() > 0, "{found:?}");
+        // The answer's words are in the configuration; the question's are nowhere.
+        assert_eq!(found.find("swordfish"), Vec::<String>::new());
+    }
+    house.start();
+    let shown = house.run(&["session", "show", "@"]);
+    assert!(shown.out.contains("process_lost"), "{}{}", shown.out, shown.err);
+    assert_eq!(remains(&house).find("swordfish"), Vec::<String>::new());
 }

@@ -61,6 +61,7 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
             vec![words("json.everstate"), words("nowhere"), words("everstate.toml")],
         ),
         ("budget list", vec![words("")]),
+        ("retention show", vec![words(""), words("--days 30"), words("--days never")]),
         ("budget show", vec![words(""), words("default"), words("nobody")]),
         ("approval list", vec![words("")]),
         ("approval approve", vec![words(nobody), words("")]),

@@ -9,6 +9,7 @@ use crate::input::Caller;
 use crate::item::Outcome;
 use crate::state::{CallState, Rejection};
 use crate::tool::{Runs, Safety};
+use crate::veil;
 
 impl Draft<'_> {
     pub(super) fn adopt(&mut self, epoch: u64) -> Result<(), Rejection> {
@@ -44,6 +45,14 @@ impl Draft<'_> {
             self.finish_call(call, Outcome::Unknown, why);
         }
         let Some(turn) = &self.live.turn else { return };
+        if veil::is_gone(&turn.terms.agent) {
+            return self.end_turn(End::Failed {
+                code: veil::LOST.into(),
+                message:
+                    "what was said was kept in memory only, and the process that had it is gone"
+                        .into(),
+            });
+        }
         if turn.terms.caller == Caller::Attached {
             return self.end_turn(End::Cancelled(Why::CallerLost));
         }

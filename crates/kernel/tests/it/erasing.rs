@@ -57,7 +57,7 @@ fn the_reason_of_a_denial_goes_with_the_result_that_tells_it() {
 }
 
 #[test]
-fn with_its_first_item_a_turn_loses_all_that_was_asked_with_it() {
+fn with_its_first_item_a_turn_loses_all_that_was_asked_with_it_and_with_any_what_was_told_since() {
     let mut terms = crate::tools::terms();
     Arc::make_mut(&mut terms.agent).instructions = Some("swordfish".into());
     terms.echo = Some(Json::parse(r#"{"metadata":"swordfish"}"#).unwrap());
@@ -77,11 +77,30 @@ fn with_its_first_item_a_turn_loses_all_that_was_asked_with_it() {
         Event::TurnEnded { turn: 1, end },
     ];
     let append = Append { seq: 1, at: 1, events };
-    let other = BTreeSet::from([ItemId { turn: 1, idx: 3 }]);
-    assert_eq!(redact(false, 1, &append.encode(), &other), None);
-    let gone = BTreeSet::from([ItemId { turn: 1, idx: 0 }]);
-    let left = redact(false, 1, &append.encode(), &gone).unwrap();
-    assert!(!String::from_utf8(left).unwrap().contains("swordfish"));
+    let without = |turn, idx| {
+        let left = redact(false, 1, &append.encode(), &BTreeSet::from([ItemId { turn, idx }]));
+        let again = |it: &Vec<u8>| redact(false, 1, it, &BTreeSet::from([ItemId { turn, idx }]));
+        assert!(idx == 0 || left.as_ref().is_none_or(|it| again(it).is_none()));
+        left.map(|it| String::from_utf8(it).unwrap().matches("swordfish").count())
+    };
+    assert_eq!(without(2, 3), None, "what comes later was not told yet");
+    assert_eq!(without(1, 3), Some(3), "a failure may have quoted it");
+    assert_eq!(without(0, 3), Some(3), "an earlier turn was told too");
+    assert_eq!(without(1, 0), Some(0));
+}
+
+#[test]
+fn the_hash_of_a_prompt_goes_with_what_was_in_it() {
+    let attempt = AttemptId { turn: 2, step: 1, attempt: 1 };
+    let mut plan = crate::tools::plan("o", 1);
+    plan.prefix = "swordfish".into();
+    let body = Append { seq: 1, at: 1, events: vec![Event::Placed { attempt, plan }] }.encode();
+    let without = |turn| redact(false, 1, &body, &BTreeSet::from([ItemId { turn, idx: 1 }]));
+    assert_eq!(without(3), None);
+    for turn in [1, 2] {
+        let left = without(turn).unwrap();
+        assert!(!String::from_utf8_lossy(&left).contains("swordfish"));
+    }
 }
 
 #[test]
@@ -141,4 +160,36 @@ fn a_fork_loses_the_open_call_that_was_erased_and_keeps_the_other() {
     let gone = BTreeSet::from([ItemId { turn: 1, idx: 1 }]);
     let left = String::from_utf8(redact(false, 1, &body, &gone).unwrap()).unwrap();
     assert_eq!((left.matches("swordfish").count(), left.matches("trout").count()), (0, 2));
+}
+
+#[test]
+fn a_turn_whose_words_were_never_written_ends_with_the_process_that_had_them() {
+    use everstate_kernel::input::{Caller, Input};
+    use everstate_kernel::state::Session;
+    use everstate_kernel::veil::veiled;
+
+    let mut terms = crate::tools::terms();
+    terms.caller = Caller::Detached;
+    Arc::make_mut(&mut terms.agent).instructions = Some("swordfish".into());
+    let said = Body::Message { role: Role::User, parts: vec![Part::text("swordfish")] };
+    let created = Event::Created {
+        id: SessionId(1),
+        project: "p".into(),
+        door: "test".into(),
+        named: false,
+        metadata: Some(Json::parse(r#"{"note":"swordfish"}"#).unwrap()),
+        inheritance: None,
+    };
+    let started = Event::TurnStarted { turn: 1, terms, items: vec![item(0, said)] };
+    let append = Append { seq: 1, at: 1, events: vec![created, started] };
+    let facts = veiled(&append);
+    assert!(!String::from_utf8(facts.encode()).unwrap().contains("swordfish"));
+    assert_eq!(veiled(&facts), facts, "there is nothing left to take");
+    let adopted = |log: &Append| {
+        let state = Session::replay([log]);
+        state.decide(Input::Adopted { epoch: 2 }, &[], 2).unwrap()
+    };
+    let lost = |it: &Event| matches!(it, Event::TurnEnded { end: End::Failed { code, .. }, .. } if code == "process_lost");
+    assert!(adopted(&facts).iter().any(lost), "{:?}", adopted(&facts));
+    assert!(!adopted(&append).iter().any(lost), "who has the words goes on");
 }

@@ -42,6 +42,7 @@ impl Inner {
         key: Option<String>,
     ) -> Result<Fed, FeedError> {
         let Some(cluster) = &self.cluster else { return Err(elsewhere().into()) };
+        self.may_be_posted(session, &inputs).await?;
         let clock = &*self.ports.clock;
         let until = clock.monotonic() + cluster.node.wait_ms;
         self.tails_are_open(cluster, session).await;
@@ -72,6 +73,35 @@ impl Inner {
                 () = nudged.notified() => (),
                 () = clock.pause(pause) => pause = (pause * 2).min(ASK_MAX_MS),
             }
+        }
+    }
+
+    /// The inbox is written. What is kept in memory only reaches its owner by no other way.
+    pub(crate) async fn may_be_posted(
+        &self,
+        session: SessionId,
+        inputs: &[Input],
+    ) -> Result<(), FeedError> {
+        let settings = &self.settings;
+        let is_silent = |it: &Input| {
+            matches!(it, Input::CallerLost { .. } | Input::Cancel { .. } | Input::Tick)
+        };
+        if settings.veiled.is_empty() || inputs.iter().all(is_silent) {
+            return Ok(());
+        }
+        let is_veiled = match inputs.first() {
+            Some(Input::Create(create)) => settings.is_veiled(&create.project),
+            _ => match self.look_far(session).await {
+                Ok(state) => state.about.as_ref().is_some_and(|it| settings.is_veiled(&it.project)),
+                Err(FeedError::NotFound) => false,
+                Err(err) => return Err(err),
+            },
+        };
+        match is_veiled {
+            false => Ok(()),
+            true => Err(FeedError::Down(Down(format!(
+                "what is said to {session} is kept in memory only, and another node has it: ask there"
+            )))),
         }
     }
 

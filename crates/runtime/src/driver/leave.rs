@@ -161,7 +161,9 @@ impl Driver {
         if self.state.live.turn.is_some() || grown < self.host.settings.roll_up_rows {
             return;
         }
-        let before = self.host.ports.clock.now().saturating_sub(self.host.settings.stream_kept_ms);
+        let project = self.state.about.as_ref().map_or("", |it| it.project.as_str());
+        let kept = self.host.settings.stream_kept_ms_of(project);
+        let before = self.host.ports.clock.now().saturating_sub(kept);
         match keep::roll_up(&*self.host.ports.log, self.session, &self.state, before).await {
             // Not looked at again before as many rows have come once more.
             Ok(_) => self.rolled = self.head.seq,

@@ -43,6 +43,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/everstate/v1/effects/resolve", post(effects::resolve))
         .route("/everstate/v1/budgets", get(budgets::list))
         .route("/everstate/v1/budgets/{id}", get(budgets::show))
+        .route("/everstate/v1/retention", get(crate::retention::told::show))
         .route("/everstate/v1/nodes", get(nodes::list))
         .route("/everstate/v1/nodes/{name}", get(nodes::show))
         .route("/everstate/v1/offers", get(installation::offers))

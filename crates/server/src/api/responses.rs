@@ -4,7 +4,7 @@
 
 mod create;
 mod draft;
-mod delete;
+pub(crate) mod delete;
 mod follow;
 mod resolve;
 mod retrieve;

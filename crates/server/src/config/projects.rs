@@ -10,6 +10,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::offers::Dollars;
+use super::retention::RetentionConfig;
 use crate::limits::Rates;
 
 /// The name that stands for all others.
@@ -24,6 +25,8 @@ pub struct ProjectConfig {
     pub money: Option<MoneyConfig>,
     /// How much each of its keys may ask for.
     pub limits: Option<Rates>,
+    /// How long what it leaves is kept.
+    pub retention: RetentionConfig,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -171,6 +171,7 @@ const TABLE: &[(&str, Asks, Asks)] = &[
     ("/everstate/v1/stop", Asks::Scope(Scope::SessionsRead), Asks::Scope(Scope::SessionsWrite)),
     ("/everstate/v1/start", Asks::Scope(Scope::SessionsRead), Asks::Scope(Scope::SessionsWrite)),
     ("/everstate/v1/recipient", Asks::Scope(Scope::SessionsRead), Asks::Scope(Scope::SessionsRead)),
+    ("/everstate/v1/retention", Asks::Scope(Scope::SessionsRead), Asks::Scope(Scope::SessionsRead)),
     (
         "/everstate/v1/approvals",
         Asks::Scope(Scope::SessionsRead),

@@ -9,6 +9,7 @@ mod bundles;
 mod budgets;
 mod claims;
 mod collector;
+mod erasing;
 mod everstate;
 mod responses;
 mod later_agents;

@@ -37,13 +37,22 @@ impl Server {
     }
 
     pub(crate) async fn start_in(dir: TempDir, config: &str, env: &[(&str, &str)]) -> Server {
+        Server::start_on("sqlite:state.db", dir, config, env).await
+    }
+
+    pub(crate) async fn start_on(
+        store: &str,
+        dir: TempDir,
+        config: &str,
+        env: &[(&str, &str)],
+    ) -> Server {
         std::fs::write(dir.path().join("everstate.toml"), config).unwrap();
         let mut vars: BTreeMap<String, String> =
             env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         vars.entry("EVERSTATE_ADMIN_KEY".to_owned()).or_insert_with(|| KEY.to_owned());
         let flags = Flags {
             listen: Some("127.0.0.1:0".to_owned()),
-            store: Some("sqlite:state.db".to_owned()),
+            store: Some(store.to_owned()),
             ..Flags::default()
         };
         let look = |vars: &BTreeMap<String, String>, name: &str| vars.get(name).cloned();

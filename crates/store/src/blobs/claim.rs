@@ -75,17 +75,21 @@ async fn name(shelf: &dyn Shelf, now: u64) -> Result<String, Down> {
         .map_err(|_| Down("the name of the blobs' owner is damaged".to_owned()))
 }
 
-/// Is it time to collect, and is it this node that does? Who writes it down, does.
-pub(crate) async fn is_my_turn(shelf: &dyn Shelf, now: u64, every_ms: u64) -> Result<bool, Down> {
-    const COLLECTED: &str = "collected";
-    let last = shelf.document("", KIND, COLLECTED).await?;
+/// Is it time for `what`, and is it this node that does it? Who writes it down, does.
+pub(crate) async fn is_my_turn(
+    shelf: &dyn Shelf,
+    what: &str,
+    now: u64,
+    every_ms: u64,
+) -> Result<bool, Down> {
+    let last = shelf.document("", KIND, what).await?;
     if last.as_ref().is_some_and(|it| it.updated_at <= now && now - it.updated_at < every_ms) {
         return Ok(false);
     }
     let put = Put {
         project: String::new(),
         kind: KIND.to_owned(),
-        id: COLLECTED.to_owned(),
+        id: what.to_owned(),
         expect: last.map(|it| it.revision),
         body: Vec::new().into(),
         now,

@@ -16,6 +16,9 @@ use crate::postgres::trouble::{Kind, Trouble};
 use crate::seal::DataKey;
 use crate::shelf::KeyId;
 
+/// Some half a million keys, written in about a second.
+const ANEW_MAX: i64 = 64 << 20;
+
 pub(crate) struct KeyTable {
     line: Line,
     /// Wraps the data keys; itself wrapped by the master key.
@@ -117,6 +120,36 @@ impl KeyStore for KeyTable {
         };
         let cannot = |it: Trouble| it.down("cannot destroy data keys");
         self.line.write(Work::Statement, remove).await.map_err(cannot)
+    }
+
+    /// A row that is deleted stays on its page, also after a vacuum, until another is written over it: only writing the
+    /// table anew leaves nothing. While that is done keys are waited for, so a big table is left to its owner.
+    async fn tidy(&self) -> Result<(), Down> {
+        let cannot = |it: Trouble| it.down("cannot write the table of data keys anew");
+        let size = |live: Arc<Live>| async move { live.rows(sql::KEYS_SIZE, &[]).await };
+        let rows = self.line.ask(Work::Statement, size).await.map_err(cannot)?;
+        let bytes: i64 = rows.first().and_then(|it| it.try_get(0).ok()).unwrap_or(i64::MAX);
+        if bytes > ANEW_MAX {
+            tracing::warn!(
+                bytes,
+                "destroyed keys stay on their pages until others are written over them: \
+                 run `{}` when it is quiet",
+                sql::KEYS_ANEW
+            );
+            return Ok(());
+        }
+        let anew = |live: Arc<Live>| async move { live.plain(sql::KEYS_ANEW).await };
+        match self.line.write(Work::Statement, anew).await {
+            // Not every system on this wire knows the word, and none needs it to be right.
+            Err(trouble) if matches!(trouble.kind, Kind::Refused | Kind::Missing) => {
+                tracing::warn!(
+                    why = trouble.says(),
+                    "destroyed keys stay on their pages for a while"
+                );
+                Ok(())
+            }
+            done => done.map_err(cannot),
+        }
     }
 
     async fn list(

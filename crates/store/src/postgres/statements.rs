@@ -297,6 +297,9 @@ pub(crate) const INSERT_DATA_KEYS: &str = "\
     ON CONFLICT (id) DO NOTHING RETURNING id";
 pub(crate) const DATA_KEY: &str = "SELECT wrapped FROM everstate_keys.data_key WHERE id = $1";
 pub(crate) const DELETE_DATA_KEYS: &str = "DELETE FROM everstate_keys.data_key WHERE id = ANY($1)";
+pub(crate) const KEYS_SIZE: &str = "SELECT pg_total_relation_size('everstate_keys.data_key')";
+/// No transaction can hold it.
+pub(crate) const KEYS_ANEW: &str = "VACUUM (FULL) everstate_keys.data_key";
 
 // ---- migrations --------------------------------------------------------------------------
 

@@ -19,5 +19,6 @@ mod names;
 mod nodes;
 mod faults;
 mod server;
+mod remains;
 mod crash;
 mod powercut;

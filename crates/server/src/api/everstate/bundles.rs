@@ -257,6 +257,7 @@ pub(super) async fn import(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Answer> {
+    refuse::kept_by_nobody(&app, &who)?;
     let _turn = IMPORTS.acquire().await;
     let session = app.new_session(false);
     let mut body = body.into_data_stream();

@@ -45,6 +45,7 @@ pub(super) async fn say(
     headers: HeaderMap,
     whole: Whole,
 ) -> Result<Answer> {
+    refuse::kept_by_nobody(&app, &who)?;
     let say: Say = whole.read()?;
     let named_session = named(&app, &who, &id).await?;
     let session = App::about(&named_session)?.id;

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::effects::tool_of;
 use crate::api::agents;
-use crate::api::responses::{fold, turn_name};
+use crate::api::responses::{delete, fold, turn_name};
 use crate::app::App;
 use crate::claim::{Asked, Claimed, Target};
 use crate::error::{ApiError, Result, codes, shown};
@@ -395,8 +395,7 @@ pub(super) async fn delete(
     let id: SessionId = id.parse().map_err(|_| {
         ApiError::new(&codes::NOT_FOUND, "to delete a session, name it in full").param("id")
     })?;
-    let session = app.session(&who, id).await?;
-    app.durable.host.delete(id).await?;
-    agents::leave(&app, &who.project, &session).await?;
+    app.session(&who, id).await?;
+    delete::whole(&app, &who.project, id).await?;
     Ok(json!({ "id": id, "deleted": true }).into())
 }

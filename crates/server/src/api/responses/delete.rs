@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::retrieve::{find_also_deleted, missing, stop};
+use crate::api::agents;
 use crate::app::App;
 use crate::error::Result;
 use crate::http::{self, Answer, Id};
@@ -39,30 +40,58 @@ pub(super) async fn delete(
     let (session, turn) = (found.name.session, found.name.turn);
     let is_repeat = is_deleted(&app, &who, session, turn).await?;
     stop(&app, &found).await?;
+    match away(&app, &who.project, session, &[turn]).await? {
+        Away::Nothing if is_repeat => Err(missing(&id)),
+        Away::Nothing | Away::Something => Ok(deleted(&id, session)),
+    }
+}
+
+/// What was still to be done away with.
+pub(crate) enum Away {
+    Nothing,
+    Something,
+}
+
+/// Deletes turns that have ended, as responses.
+pub(crate) async fn away(
+    app: &App,
+    project: &str,
+    session: SessionId,
+    turns: &[TurnNo],
+) -> Result<Away> {
     let _alone = app.gates.session(session).await;
-    let gone = mark(&app, &who, session, turn).await?;
+    let gone = mark(app, project, session, turns).await?;
     loop {
         let state = match app.durable.host.look(session).await {
             Ok(state) => state,
-            Err(FeedError::NotFound) => return Ok(deleted(&id, session)),
+            Err(FeedError::NotFound) => return Ok(Away::Something),
             Err(err) => return Err(refuse::feed(err, session)),
         };
         match left(&state, &gone) {
-            Left::Nothing if is_repeat => return Err(missing(&id)),
-            Left::Nothing => {}
+            Left::Nothing => return Ok(Away::Nothing),
             Left::Items(items) => {
                 let erased = app.durable.host.erase(session, items).await;
                 erased.map_err(|err| refuse::feed(err, session))?;
             }
-            Left::Whole if close(&app, session, state.live.turn_no).await? => {
-                app.durable.host.delete(session).await?;
-                app.registry.remove(&who.project, DELETED, &session.to_string()).await?;
+            Left::Whole if close(app, session, state.live.turn_no).await? => {
+                whole(app, project, session).await?;
             }
             // It was continued meanwhile, perhaps at another node: what was said there stays.
             Left::Whole => continue,
         }
-        return Ok(deleted(&id, session));
+        return Ok(Away::Something);
     }
+}
+
+/// Deletes a session, and what the registry knows of it.
+pub(crate) async fn whole(app: &App, project: &str, session: SessionId) -> Result<()> {
+    // One that cannot be read can still be deleted.
+    let state = app.durable.host.look(session).await.ok();
+    app.durable.host.delete(session).await?;
+    if let Some(state) = state {
+        agents::leave(app, project, &state).await?;
+    }
+    Ok(app.registry.remove(project, DELETED, &session.to_string()).await?)
 }
 
 /// What is to be done away with, when these turns are gone.
@@ -111,26 +140,31 @@ pub(super) async fn is_deleted(
     session: SessionId,
     turn: TurnNo,
 ) -> Result<bool> {
-    let found = app.registry.get(&who.project, DELETED, &session.to_string()).await?;
+    Ok(gone(app, &who.project, session).await?.contains(&turn))
+}
+
+/// Turns of a session that were deleted as responses.
+pub(crate) async fn gone(app: &App, project: &str, session: SessionId) -> Result<BTreeSet<TurnNo>> {
+    let found = app.registry.get(project, DELETED, &session.to_string()).await?;
     let turns = found.and_then(|it| serde_json::from_slice::<Deleted>(&it.body).ok());
-    Ok(turns.is_some_and(|it| it.turns.contains(&turn)))
+    Ok(turns.unwrap_or_default().turns)
 }
 
 /// All that are deleted by now.
 async fn mark(
     app: &App,
-    who: &Principal,
+    project: &str,
     session: SessionId,
-    turn: TurnNo,
+    turns: &[TurnNo],
 ) -> Result<BTreeSet<TurnNo>> {
     let id = session.to_string();
-    let mut found = app.registry.get(&who.project, DELETED, &id).await?;
+    let mut found = app.registry.get(project, DELETED, &id).await?;
     loop {
         let mut deleted: Deleted =
             found.as_ref().and_then(|it| serde_json::from_slice(&it.body).ok()).unwrap_or_default();
-        deleted.turns.insert(turn);
+        deleted.turns.extend(turns);
         let put = Put {
-            project: who.project.to_string(),
+            project: project.to_owned(),
             kind: DELETED.to_owned(),
             id: id.clone(),
             expect: found.as_ref().map(|it| it.revision),

@@ -24,6 +24,7 @@ use crate::error::{ApiError, Result, codes, shown};
 use crate::ids::{Kind, SessionNames};
 use crate::keys::Principal;
 use crate::refuse;
+use crate::retention::rules::Rules;
 
 /// The dialect of this door.
 const DIALECT: &str = "responses";
@@ -52,6 +53,9 @@ pub(super) async fn draft<'a>(
     again: Option<&Target>,
 ) -> Result<Draft<'a>> {
     support::supported(request)?;
+    if Rules::of(&app.settings.file.projects, &who.project).is_zero {
+        support::kept_by_nobody(request)?;
+    }
     app.stall.want(&request.model).await?;
     let tools = tools::resolve(&app.menu, &request.tools)?;
     support::served(&app.stall.offers(), &request.model, &tools)?;

@@ -57,6 +57,22 @@ pub(super) fn supported(request: &CreateRequest) -> Result<()> {
     Ok(())
 }
 
+/// Where nothing is written but facts, nothing can be gone on with.
+pub(super) fn kept_by_nobody(request: &CreateRequest) -> Result<()> {
+    let asked = [
+        ("background", request.background),
+        ("previous_response_id", request.previous_response_id.is_some()),
+    ];
+    for (name, _) in asked.into_iter().filter(|it| it.1) {
+        let text = format!("`{name}` needs what this project does not keep");
+        return Err(ApiError::new(&codes::UNSUPPORTED, text)
+            .param(name)
+            .why("its items are kept in memory only, and only while their turn is answered")
+            .attempt("send the whole conversation as `input`, and wait for the answer"));
+    }
+    Ok(())
+}
+
 /// Tools that a provider runs itself need one that does.
 pub(super) fn served(offers: &Offers, model: &str, tools: &[Tool]) -> Result<()> {
     let real = |it: &&Offer| it.model == model && it.facts.get(SIMULATION) != Some(&true);

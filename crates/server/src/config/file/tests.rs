@@ -270,6 +270,7 @@ const SECTIONS: &[Section] = &[
         keys: &[
             ("money", "the section below; see [limits.md](../limits.md)", "no limit"),
             ("limits", "the section below; see [limits.md](../limits.md)", "no limit"),
+            ("retention", "the section below; see [retention.md](../retention.md)", "for ever"),
         ],
     },
     Section {
@@ -295,6 +296,26 @@ const SECTIONS: &[Section] = &[
                 "no limit",
             ),
             ("turns_max", "turns at work at the same time, at least 1", "no limit"),
+        ],
+    },
+    Section {
+        title: "[projects.NAME.retention]",
+        about: "How long what it leaves is kept, in days; parts of a day are decimals. What is due is gone within ten\nminutes, or a quarter of the shortest of these times if that is less.",
+        head: "[projects.x.retention]\n",
+        place: "/projects/acme/retention",
+        keys: &[
+            (
+                "sessions",
+                "a session is deleted so long after the last thing that happened in it",
+                "for ever",
+            ),
+            ("responses", "a response is deleted so long after it ended", "for ever"),
+            (
+                "items",
+                "items are erased so long after the turn that brought them ended; `\"zero\"`: they are kept in memory only, see [retention.md](../retention.md)",
+                "for ever",
+            ),
+            ("frames", "the stream of a turn can be read again for so long after it ended", "1"),
         ],
     },
     Section {
@@ -435,6 +456,7 @@ hedge_after_ms = 8_000
 [projects.acme]
 money = { usd = "50.00", per = "month" }
 limits = { requests_per_min = 600, tokens_per_min = 200_000, turns_max = 20 }
+retention = { sessions = 365, responses = 30, items = 90, frames = 0.5 }
 
 [policy]
 revision = 1

@@ -7,11 +7,13 @@ const SOURCE: &str = include_str!("../statements.rs");
 const SCHEMAS: [&str; 2] =
     [include_str!("../schema/state_0001.sql"), include_str!("../schema/keys_0001.sql")];
 
-/// Constants that are more than one shape: the server's word about itself.
+/// Constants that are more than one shape: the server's word about itself, and its housekeeping.
 const ABOUT_THE_SERVER: &[&str] = &[
     "SELECT current_setting($1, TRUE)",
     "SELECT pg_database_size(current_database())",
     "SELECT pg_is_in_recovery()",
+    "SELECT pg_total_relation_size('everstate_keys.data_key')",
+    "VACUUM (FULL) everstate_keys.data_key",
 ];
 /// What is read as a whole: small tables of the house.
 const READ_WHOLE: &[&str] =
