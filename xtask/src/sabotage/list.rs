@@ -216,6 +216,16 @@ pub(super) const FAULTS: &[Fault] = &[
         tests: &["-p", "everstate-kernel"],
     },
     Fault {
+        name: "limit not asked",
+        means: "a session goes on spending after it has spent what it may",
+        edits: &[Edit {
+            file: "crates/kernel/src/decide/attempts.rs",
+            find: "        if self.live.session_left() == Some(0) {",
+            replace: "        if false {",
+        }],
+        tests: &["-p", "everstate-kernel"],
+    },
+    Fault {
         name: "reservation not returned",
         means: "money that was never spent is missing from the budget",
         edits: &[Edit {

@@ -314,7 +314,11 @@ impl World {
     fn answer_prompt(&mut self, attempt: AttemptId) -> Option<Input> {
         let request = self.owner.session.request(attempt)?;
         self.outside.prompts.push((attempt, request, self.log.len()));
-        let outputs = self.reply();
+        let mut outputs = self.reply();
+        if attempt.is_aside() && self.rng.percent(40) {
+            // It does not do what it was asked.
+            outputs.retain(|it| !matches!(it.body, OutputBody::Message { .. }));
+        }
         let turn = self.owner.session.live.turn.as_ref()?;
         let (resumable, attached) = (turn.terms.resumable, turn.terms.caller == Caller::Attached);
         if !attempt.is_aside() && (resumable || attached) && self.rng.percent(40) {
@@ -455,8 +459,8 @@ impl World {
         if self.n_said.is_multiple_of(3) {
             terms.remind_every_ms = Some(400);
         }
-        if self.n_said.is_multiple_of(4) {
-            terms.compact = Some(Compact { at_tokens: 4 });
+        if !self.n_said.is_multiple_of(4) {
+            terms.compact = Some(Compact { at_tokens: 3 + self.n_said % 2 });
         }
         let when_busy = [WhenBusy::Refuse, WhenBusy::Steer, WhenBusy::Supersede];
         let when_busy = self.rng.pick(&when_busy).unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use everstate_kernel::delta::{Delta, Opening, Piece};
-use everstate_kernel::input::{Caller, Input, TurnTerms};
+use everstate_kernel::input::{Caller, Compact, Input, TurnTerms};
 use everstate_runtime::host::{Feed, Host};
 use everstate_runtime::ports::Down;
 use everstate_runtime::settings::HostSettings;
@@ -11,7 +11,7 @@ use everstate_runtime::tail::Told;
 use expect_test::{Expect, expect};
 use futures_util::StreamExt;
 
-use crate::world::{Line, SESSION, World, close, end, open, say, terms, text};
+use crate::world::{Line, SESSION, World, calls, close, end, open, say, terms, text};
 
 fn attached() -> TurnTerms {
     TurnTerms { caller: Caller::Attached, resumable: false, ..terms() }
@@ -41,10 +41,14 @@ fn words(deltas: &[Delta]) -> String {
 
 /// Listens from before the session is there, and hears one turn.
 fn check(terms: TurnTerms, answer: Line, heard: Expect) {
+    check_all(terms, vec![answer], heard);
+}
+
+fn check_all(terms: TurnTerms, answers: Vec<Line>, heard: Expect) {
     let world = World::new();
     world.run(async {
         let host = world.started(1).await;
-        world.outside.says(answer);
+        answers.into_iter().for_each(|it| world.outside.says(it));
         let mut tail = host.tail(SESSION, 0);
         say(&host, terms).await.unwrap();
         let mut lines = Vec::new();
@@ -86,6 +90,42 @@ fn a_turn_is_heard_as_it_goes() {
         - shown: c
         - shown: )
         2 replied turn_ended"#]],
+    );
+}
+
+#[test]
+fn a_summary_is_heard_by_nobody() {
+    let compact = Some(Compact { at_tokens: 10 });
+    let answers = || vec![calls(&["look"]), text(&["in", "short"]), text(&["done"])];
+    check_all(
+        TurnTerms { compact, ..terms() },
+        answers(),
+        expect![[r#"
+        1 created owned turn_started step_started attempt_opened placed
+        2 kept: (
+        3 kept: Arguments { item: 0, text: "{}" })
+        4 replied tool_started
+        5 tool_finished attempt_opened placed
+        6 summed_up compacted step_started attempt_opened placed
+        7 kept: (
+        8 kept: done)
+        9 replied turn_ended"#]],
+    );
+    check_all(
+        TurnTerms { compact, ..attached() },
+        answers(),
+        expect![[r#"
+        1 created owned turn_started step_started attempt_opened placed
+        - shown: (
+        - shown: Arguments { item: 0, text: "{}" }
+        - shown: )
+        2 replied tool_started
+        3 tool_finished attempt_opened placed
+        4 summed_up compacted step_started attempt_opened placed
+        - shown: (
+        - shown: done
+        - shown: )
+        5 replied turn_ended"#]],
     );
 }
 
