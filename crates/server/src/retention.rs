@@ -2,5 +2,6 @@
 //! doors as a client would, `told` shows it.
 
 pub(crate) mod rules;
+pub(crate) mod own;
 pub(crate) mod sweep;
 pub(crate) mod told;

@@ -57,6 +57,11 @@ const DAY_MS: f64 = 86_400_000.0;
 const DAYS_MAX: f64 = 36_525.0;
 
 impl Days {
+    /// `None`: no time that something could be kept for.
+    pub fn new(days: f64) -> Option<Days> {
+        (days > 0.0 && days <= DAYS_MAX).then_some(Days(days))
+    }
+
     pub fn ms(self) -> Millis {
         (self.0 * DAY_MS) as Millis
     }
@@ -78,11 +83,8 @@ impl<'de> Deserialize<'de> for Days {
             toml::Value::Float(days) => days,
             _ => return Err(D::Error::custom("a time to keep something is a number of days")),
         };
-        match days > 0.0 && days <= DAYS_MAX {
-            true => Ok(Days(days)),
-            false => Err(D::Error::custom(format!(
-                "`{days}` days: more than 0, and no more than {DAYS_MAX}"
-            ))),
-        }
+        Days::new(days).ok_or_else(|| {
+            D::Error::custom(format!("`{days}` days: more than 0, and no more than {DAYS_MAX}"))
+        })
     }
 }

@@ -13,6 +13,7 @@ use everstate_runtime::host::FeedError;
 use everstate_runtime::ports::{Down, ListKey, Listed, Put, PutError};
 use serde::{Deserialize, Serialize};
 
+use super::own;
 use super::rules::Rules;
 use crate::api::responses::{DOOR, delete};
 use crate::app::App;
@@ -67,17 +68,20 @@ struct Known {
 /// A project's rules, by name: of those that have any.
 pub(super) async fn projects(app: &App) -> Result<BTreeMap<String, Rules>> {
     let config = &app.settings.file.projects;
-    let mut names: BTreeSet<String> = app.keys.projects().await?.into_iter().collect();
-    names.extend(config.keys().filter(|it| *it != EVERY).cloned());
-    let rules = names.into_iter().map(|it| (Rules::of(config, &it), it));
+    let rules = names(app).await?.into_iter().map(|it| (Rules::of(config, &it), it));
     Ok(rules.filter(|it| it.0.shortest().is_some()).map(|(rules, it)| (it, rules)).collect())
 }
 
-/// Goes on until it is dropped; does nothing where nothing is said.
+async fn names(app: &App) -> Result<BTreeSet<String>> {
+    let named = app.settings.file.projects.keys().filter(|it| *it != EVERY).cloned();
+    Ok(app.keys.projects().await?.into_iter().chain(named).collect())
+}
+
+/// Goes on until it is dropped.
 pub(crate) async fn run(app: Arc<App>) {
     let rules =
         app.settings.file.projects.keys().map(|it| Rules::of(&app.settings.file.projects, it));
-    let Some(shortest) = rules.filter_map(|it| it.shortest()).min() else { return };
+    let shortest = rules.filter_map(|it| it.shortest()).min().unwrap_or(Millis::MAX);
     let every = (shortest / 4).clamp(SOON_MS, EVERY_MS);
     let mut sweeper = Sweeper { app, known: BTreeMap::new(), turn: 0 };
     loop {
@@ -103,6 +107,9 @@ impl Sweeper {
         let mut swept = Swept { at: self.app.clock.now(), ..Swept::default() };
         for (project, rules) in projects(&self.app).await? {
             self.project(&project, &rules, &mut swept).await?;
+        }
+        for project in names(&self.app).await? {
+            self.by_themselves(&project, &mut swept).await?;
         }
         swept.took_ms = began.elapsed().as_millis() as Millis;
         self.write_down(&swept).await?;
@@ -163,6 +170,63 @@ impl Sweeper {
                 None => return Err(Down("another node sweeps".to_owned()).into()),
             }
         }
+        Ok(())
+    }
+
+    /// Sessions that say for themselves how long they are kept.
+    async fn by_themselves(&mut self, project: &str, swept: &mut Swept) -> Result<()> {
+        let registry = self.app.registry.clone();
+        let mut before = None;
+        loop {
+            let page = registry.documents(project, own::KIND, before, PAGE).await?;
+            before = page.last().map(|it| (it.created_at, it.id.clone()));
+            let is_last = page.len() < PAGE;
+            for document in page {
+                let kept = std::str::from_utf8(&document.body).ok().and_then(|it| it.parse().ok());
+                let kept: Millis = kept.unwrap_or_default();
+                let Ok(session) = document.id.parse::<SessionId>() else { continue };
+                if document.updated_at.saturating_add(kept) <= self.app.clock.now() {
+                    self.by_itself(project, session, swept).await?;
+                }
+            }
+            match self.hold(Some(self.turn), LEASE_MS).await? {
+                Some(revision) => self.turn = revision,
+                None => return Err(Down("another node sweeps".to_owned()).into()),
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn by_itself(
+        &mut self,
+        project: &str,
+        session: SessionId,
+        swept: &mut Swept,
+    ) -> Result<()> {
+        let now = self.app.clock.now();
+        let state = match self.app.durable.host.look(session).await {
+            Ok(state) => Some(state),
+            Err(FeedError::NotFound) => None,
+            Err(_) => return Ok(()),
+        };
+        let kept = state.as_ref().and_then(|it| Some((own::of_session(it)?, it)));
+        if let Some((kept, state)) = kept {
+            let works = state.live.turn.is_some() && state.live.calls.is_empty();
+            if works || state.live.last_at.saturating_add(kept) > now {
+                return Ok(());
+            }
+            let done = delete::whole(&self.app, project, session).await;
+            let is_done = done.is_ok();
+            count(done.map(|()| 1), &mut swept.sessions, &mut swept.failed, ("session", session));
+            if !is_done {
+                return Ok(());
+            }
+        }
+        // It never came to be, is gone, or says so no more.
+        self.app.registry.remove(project, own::KIND, &session.to_string()).await?;
+        tokio::time::sleep(PACE).await;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use everstate_test_postgres::Cluster;
 use everstate_test_remains::Remains;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::server::{Server, text_of};
@@ -200,7 +201,7 @@ const ZERO: &str = r#"
 items = "zero"
 [[providers.rehearsal.script.rules]]
 when = { says = "hang" }
-text = "swordfish two three four"
+text = "one two three four"
 broken = "hang"
 after_pieces = 2
 [providers.rehearsal]
@@ -244,4 +245,35 @@ async fn of_what_is_kept_in_memory_only_nothing_is_ever_written() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_may_say_for_itself_how_long_it_is_kept() {
+    // The project's own time only makes sweeps come soon.
+    let config = "[projects.default.retention]\nsessions = 30\nframes = 0.00001";
+    Installation::each(config, async |it| {
+        let body = |days: &str| {
+            json!({
+                "agent": { "model": "rehearsal" },
+                "environment": { "type": "none" },
+                "input": format!("say {MARKER}"),
+                "metadata": { "everstate.retention_days": days },
+            })
+        };
+        let headers = [("openai-beta", "agents=v1")];
+        let made = it.server.post_with("/v1/agents/sessions", body("0.000001"), &headers).await;
+        assert!(made.status < 300, "{}", made.json);
+        let path = format!("/v1/agents/sessions/{}", id(&made.json));
+        let before = it.remains();
+        it.is_gone(MARKER, &before).await;
+        let gone = read(it.server.ask(Method::GET, &path).header("openai-beta", "agents=v1")).await;
+        assert_eq!(gone, 404);
+        let refused = it.server.post_with("/v1/agents/sessions", body("soon"), &headers).await;
+        assert_eq!(refused.status, 400, "{}", refused.json);
+    })
+    .await;
+}
+
+async fn read(request: reqwest::RequestBuilder) -> u16 {
+    request.send().await.unwrap().status().as_u16()
 }

@@ -13,6 +13,7 @@ use super::sessions::settings;
 use crate::app::App;
 use crate::error::Result;
 use crate::keys::{hex, sha256};
+use crate::retention::own;
 
 /// All sessions of a project.
 pub(super) const ALL: &str = "agents.session";
@@ -38,6 +39,9 @@ pub(super) async fn enter(
     doc: &SessionDoc,
     metadata: &Pairs,
 ) -> Result<()> {
+    if let Some(kept) = own::of_pairs(metadata)?.or(own::of_pairs(&doc.agent.metadata)?) {
+        own::note(app, project, session, kept).await?;
+    }
     let agent = doc.agent_version.map(|_| of_agent(&doc.agent_id));
     let pairs = metadata.iter().map(|(key, value)| of_pair(key, value));
     let kinds = std::iter::once(ALL.to_owned()).chain(agent).chain(pairs);
@@ -51,6 +55,9 @@ pub(super) async fn add_pairs(
     session: SessionId,
     metadata: &Pairs,
 ) -> Result<()> {
+    if let Some(kept) = own::of_pairs(metadata)? {
+        own::note(app, project, session, kept).await?;
+    }
     // In all lists it stands where it was made.
     let entered = app.registry.get(project, ALL, &session.to_string()).await?;
     let at = entered.map_or_else(|| app.clock.now(), |it| it.created_at);
