@@ -19,11 +19,11 @@ const fn later(name: &'static str) -> Op {
 }
 
 pub(crate) const OPERATIONS: &[Op] = &[
-    later("POST /v1/agents"),
-    later("GET /v1/agents"),
-    later("GET /v1/agents/{agent_id}"),
-    later("POST /v1/agents/{agent_id}"),
-    later("DELETE /v1/agents/{agent_id}"),
+    op("POST /v1/agents", "", SAVED),
+    op("GET /v1/agents", "", PAGE),
+    op("GET /v1/agents/{agent_id}", "", NONE),
+    op("POST /v1/agents/{agent_id}", "what was before is kept as a version", SAVED),
+    op("DELETE /v1/agents/{agent_id}", "sessions that run it go on", NONE),
     op("POST /v1/agents/sessions", "", CREATE),
     op(
         "GET /v1/agents/sessions",
@@ -38,7 +38,11 @@ pub(crate) const OPERATIONS: &[Op] = &[
     ),
     op("GET /v1/agents/sessions/{session_id}", "", NONE),
     op("POST /v1/agents/sessions/{session_id}", "at any time, also while a turn runs", UPDATE),
-    op("DELETE /v1/agents/sessions/{session_id}", "erases it", NONE),
+    op(
+        "DELETE /v1/agents/sessions/{session_id}",
+        "erases it; a turn that runs has to be cancelled first",
+        NONE,
+    ),
     op(
         "POST /v1/agents/sessions/{session_id}/events",
         "the whole list, or none of it",
@@ -75,8 +79,30 @@ pub(crate) const OPERATIONS: &[Op] = &[
     op("GET /v1/agents/sessions/{session_id}/turns", "", PAGE),
     op("GET /v1/agents/sessions/{session_id}/turns/{turn_id}", "", NONE),
     op("GET /v1/agents/sessions/{session_id}/turns/{turn_id}/items", "", PAGE),
-    later("GET /v1/agents/sessions/{session_id}/traces"),
+    op("GET /v1/agents/sessions/{session_id}/traces", "", PAGE),
     op("GET /v1/agents/sessions/{session_id}/subagents", "there are none: an empty list", PAGE),
+    op("POST /v1/vaults", "", VAULT),
+    op("GET /v1/vaults", "", VAULTS),
+    op("GET /v1/vaults/{vault_id}", "", NONE),
+    op("POST /v1/vaults/{vault_id}", "", VAULT),
+    op("DELETE /v1/vaults/{vault_id}", "with its credentials", NONE),
+    op(
+        "POST /v1/vaults/{vault_id}/credentials",
+        "",
+        &[
+            field("name", Works, "1 to 256 bytes"),
+            field("metadata", Works, "at most 16 keys of 64 characters, with values of 512"),
+            field("auth", Works, "secrets are sealed, and never told again"),
+        ],
+    ),
+    op("GET /v1/vaults/{vault_id}/credentials", "", VAULTS),
+    op("GET /v1/vaults/{vault_id}/credentials/{credential_id}", "", NONE),
+    op(
+        "POST /v1/vaults/{vault_id}/credentials/{credential_id}",
+        "the secrets that are given replace the old ones",
+        &[field("auth", Works, ""), field("metadata", Works, "")],
+    ),
+    op("DELETE /v1/vaults/{vault_id}/credentials/{credential_id}", "", NONE),
     Op {
         name: "/v1/agents/sessions/{session_id}/subagents/{subagent_id}*",
         fate: Nothing,
@@ -86,6 +112,33 @@ pub(crate) const OPERATIONS: &[Op] = &[
     later("/v1/agents/automations/*"),
     later("/v1/agents/environments/*"),
     later("/v1/agents/sessions/{session_id}/artifacts/*"),
+];
+
+const VAULT: &[Told] = &[
+    field("name", Works, "1 to 256 bytes"),
+    field("metadata", Works, "at most 16 keys of 64 characters, with values of 512"),
+];
+
+const VAULTS: &[Told] = &[
+    field("after", Works, "the id of a row"),
+    field("limit", Works, "from 1 to 100; 20"),
+    field("order", Works, "`asc` or `desc`; `desc`"),
+    field("metadata", Works, "`metadata[key]=value`; all of them have to be there"),
+    field("status", Works, "nothing is archived: `archived` alone finds nothing"),
+];
+
+const SAVED: &[Told] = &[
+    field("model", Works, "a model of `GET /v1/models`, when a session begins"),
+    field("name", Works, ""),
+    field("instructions", Works, ""),
+    field("metadata", Works, "at most 16 keys of 64 characters, with values of 512"),
+    field("reasoning", Works, ""),
+    field("text", Works, ""),
+    field("service_tier", Works, "told to the model's provider"),
+    field("compaction", Works, ""),
+    field("experimental", Works, ""),
+    field("multi_agent", Works, "kept; a session that would use it is refused"),
+    field("tools", Works, "kept; a session is refused that would use what is refused there"),
 ];
 
 const CREATE: &[Told] = &[

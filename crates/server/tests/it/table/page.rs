@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::fates::{Fate, Op};
 use super::sdk::Sdk;
-use super::{DOORS, responses};
+use super::{DOORS, own, responses};
 
 const HEAD: &str = "\
 # Every operation and every field
@@ -30,6 +30,8 @@ A field that is not listed is told with the one that it is in. In brackets stand
 `tools[mcp].server_url` is `server_url` of a tool with `\"type\": \"mcp\"`.
 ";
 
+const OURS: &str = "\n## Ours\n\nThe command line uses nothing else.\n\n| operation | what it is for |\n| --- | --- |\n";
+
 pub(super) fn page() -> String {
     let sdk = Sdk::load();
     let mut page = HEAD.replace("PACKAGE", &format!("`{}`", sdk.package));
@@ -38,6 +40,10 @@ pub(super) fn page() -> String {
         for op in *operations {
             operation(&mut page, op);
         }
+    }
+    page.push_str(OURS);
+    for (name, about) in own::OPERATIONS {
+        writeln!(page, "| `{name}` | {about} |").unwrap();
     }
     page.push_str(
         "\n## What else the clients know\n\n| addresses | what becomes of it |\n| --- | --- |\n",

@@ -90,7 +90,6 @@ pub(crate) const ELSEWHERE: &[Op] = &[
     Op { name: "/v1/projects/*", fate: Unknown, about: "", fields: NONE },
     Op { name: "/v1/safety/*", fate: Unknown, about: "", fields: NONE },
     Op { name: "/v1/threads/*", fate: Unknown, about: "", fields: NONE },
-    Op { name: "/v1/vaults/*", fate: Unknown, about: "", fields: NONE },
     Op { name: "/v1/videos/*", fate: Unknown, about: "", fields: NONE },
     Op { name: "/v1/webhook_event_types/*", fate: Unknown, about: "", fields: NONE },
 ];

@@ -42,7 +42,11 @@ impl Stage {
             real = real.replace("{agent_id}", &self.made("/v1/agents", AGENT).await);
         }
         if path.contains("{session_id}") && !path.contains("/artifacts") {
-            let (session, turn, call) = self.held().await;
+            let is_whole = path.ends_with("{session_id}");
+            let (session, turn, call) = match is_whole {
+                true => (self.rested().await, String::new(), String::new()),
+                false => self.held().await,
+            };
             real = real.replace("{session_id}", &session).replace("{turn_id}", &turn);
             *self.last.lock().unwrap() =
                 Values::from([("turn_id", json!(turn)), ("call_id", json!(call))]);
@@ -78,6 +82,18 @@ impl Stage {
         let answer = self.server.post(path, serde_json::from_str(body).unwrap()).await;
         assert!(answer.status < 300, "{path}: {}", answer.json);
         answer.json["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A session that has nothing to do, and can be deleted.
+    async fn rested(&self) -> String {
+        let body = json!({
+            "environment": { "type": "none" }, "agent": { "model": "rehearsal" }, "input": "hi",
+        });
+        let session = self.made("/v1/agents/sessions", &body.to_string()).await;
+        while self.server.get(&format!("/v1/agents/sessions/{session}")).await.json["status"]
+            != "idle"
+        {}
+        session
     }
 
     /// A session whose turn waits for its client; the turn, and the call.
@@ -182,10 +198,11 @@ impl Stage {
                 values.insert("previous_response_id", made["id"].clone());
             }
             ("POST /v1/agents/sessions" | "GET /v1/agents/sessions", "agent_id") => {
-                values.insert("agent_id", json!("agent_nobody"));
+                values.insert("agent_id", json!(self.made("/v1/agents", AGENT).await));
             }
             ("POST /v1/agents/sessions", "vault_ids") => {
-                values.insert("vault_ids", json!(["vault_nobody"]));
+                let vault = self.made("/v1/vaults", r#"{"name":"keys"}"#).await;
+                values.insert("vault_ids", json!([vault]));
             }
             _ => {}
         }
