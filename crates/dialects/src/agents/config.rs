@@ -12,7 +12,7 @@ use everstate_kernel::json::Json;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::json::Obj;
+use crate::json::{Fields, Obj};
 use crate::responses;
 
 /// The tool list of an agent, in bytes of compact JSON.
@@ -196,6 +196,15 @@ impl AgentConfig {
         set(&mut self.experimental.time_awareness, &patch.time_awareness);
     }
 
+    /// As a session has it. What searches for tools that are loaded later is no tool of a session's own: the API tells it
+    /// of saved agents only.
+    pub fn in_session(mut self) -> AgentConfig {
+        let is_search =
+            |it: &Json| Fields::of(it).is_some_and(|it| it.text("type").as_deref() == Some(SEARCH));
+        self.tools.retain(|it| !is_search(it));
+        self
+    }
+
     /// The agent as a turn runs it. Its tools are left out: which of them there are is the door's to find out, from
     /// [`AgentConfig::tool_specs`].
     pub fn kernel(&self, cache: Option<&PromptCacheOptions>) -> Agent {
@@ -234,6 +243,8 @@ impl SessionDoc {
         serde_json::from_str(json.text()).ok()
     }
 }
+
+const SEARCH: &str = "tool_search";
 
 fn auto() -> String {
     "auto".to_owned()

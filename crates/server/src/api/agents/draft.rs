@@ -58,7 +58,7 @@ pub(super) async fn document(
     Ok(SessionDoc {
         agent_id,
         agent_version,
-        agent,
+        agent: agent.in_session(),
         environment: request.environment,
         vault_ids: request.vault_ids.clone(),
         prompt_cache_options: request.prompt_cache_options.clone(),

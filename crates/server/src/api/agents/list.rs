@@ -12,6 +12,7 @@ use everstate_kernel::json::Json;
 use everstate_kernel::state::Session;
 use everstate_runtime::host::FeedError;
 use everstate_runtime::ports::{Document, Order, Page as Piece, PageKey};
+use futures_util::stream::{self, StreamExt};
 
 use super::pages::{self, Asked, Page, no_such};
 use super::sessions::{object, settings};
@@ -28,6 +29,8 @@ const VALUE_CHARS_MAX: usize = 512;
 /// So many places of a list are looked at for one page, where filters leave most of them out.
 const WALK_MAX: usize = 10_000;
 const PIECE: usize = 200;
+/// So many sessions are opened at the same time.
+const AT_ONCE: usize = 8;
 
 /// Which sessions are wanted.
 #[derive(Debug, Default)]
@@ -66,12 +69,11 @@ pub(super) async fn list(
         let documents = app.registry.page(&who.project, &walked, piece).await?;
         let is_last = documents.len() < piece_len;
         n_walked += documents.len();
-        for document in documents {
-            place = Some(key(&document));
-            if !stands_in(&app, &who, &kinds, &document.id).await? {
-                continue;
-            }
-            let Some(row) = row(&app, &who, &document.id, &filter).await? else { continue };
+        place = documents.last().map(key).or(place);
+        let looks = documents.into_iter().map(|it| look(&app, &who, &kinds, it.id, &filter));
+        let mut looks = stream::iter(looks).buffered(AT_ONCE);
+        while let Some(row) = looks.next().await {
+            let Some(row) = row? else { continue };
             if rows.len() == page.limit {
                 has_more = true;
                 break 'walk;
@@ -125,13 +127,20 @@ async fn place_of(app: &App, who: &Principal, id: &str) -> Result<PageKey> {
     found.as_ref().map(key).ok_or_else(|| no_such(id))
 }
 
-async fn stands_in(app: &App, who: &Principal, kinds: &[String], id: &str) -> Result<bool> {
+/// A place of the walked list. `None`: it is not in the others, or not to be told.
+async fn look(
+    app: &Arc<App>,
+    who: &Principal,
+    kinds: &[String],
+    id: String,
+    filter: &Filter,
+) -> Result<Option<(String, Json)>> {
     for kind in kinds {
-        if app.registry.get(&who.project, kind, id).await?.is_none() {
-            return Ok(false);
+        if app.registry.get(&who.project, kind, &id).await?.is_none() {
+            return Ok(None);
         }
     }
-    Ok(true)
+    row(app, who, &id, filter).await
 }
 
 /// `None`: it never came to be, is gone, or is not what is wanted any more.

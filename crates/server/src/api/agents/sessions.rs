@@ -116,6 +116,7 @@ pub(super) async fn update(
 
 fn merge(doc: &mut SessionDoc, update: &UpdateSession) {
     doc.agent.merge(&update.agent);
+    doc.agent = doc.agent.clone().in_session();
     if let Some(cache) = &update.prompt_cache_options {
         doc.prompt_cache_options.clone_from(cache);
     }

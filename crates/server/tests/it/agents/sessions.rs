@@ -223,3 +223,23 @@ async fn an_answer_has_the_form_that_was_asked_for() {
     let items = server.rows(&format!("{}/items", path(made))).await;
     assert_eq!(items[0]["content"][1]["image_url"], "data:image/png;base64,QUJD");
 }
+
+/// What a tool would search for is not there, so there is nothing to tell of it; what is told to the model aside is no
+/// item.
+#[tokio::test]
+async fn what_is_no_item_and_no_tool_is_not_told() {
+    let server = Server::start("").await;
+    let mut body = session("hello");
+    body["agent"]["tools"] = json!([{ "type": "tool_search" }, function("pay")]);
+    body["agent"]["experimental"] = json!({ "time_awareness": true });
+    let made = server.idle(body).await;
+    assert_eq!(made["agent"]["tools"].as_array().unwrap().len(), 1);
+    assert_eq!(made["agent"]["experimental"], json!({ "time_awareness": true }));
+    let facts = server
+        .get(&format!("/everstate/v1/sessions/{}/events", made["id"].as_str().unwrap()))
+        .await
+        .json;
+    let facts = facts["items"].as_array().unwrap();
+    assert!(facts.iter().any(|it| it["kind"] == "reminded"), "{facts:#?}");
+    assert_eq!(server.rows(&format!("{}/items", path(&made))).await.len(), 2);
+}
