@@ -10,7 +10,7 @@ use crate::fault::{Done, Fault, codes};
 use crate::out::Out;
 use crate::{
     approval, audit, budget, config, demo, dev, doctor, effect, explain, keys, node, project,
-    retention, run, serve, session, store, version,
+    retention, run, serve, session, stop, store, version,
 };
 
 /// Agents whose state is yours, on the models of every cloud.
@@ -55,6 +55,8 @@ commands! {
     project: Project,
     keys: Key,
     retention: Retention,
+    stop: Stop,
+    stop: Start,
     node: Node,
     explain: Explain,
     doctor: Doctor,

@@ -28,6 +28,7 @@ mod store;
 mod budget;
 mod retention;
 mod approval;
+mod stop;
 mod effect;
 mod node;
 mod project;

@@ -8,6 +8,7 @@ mod keygen;
 mod list;
 mod recipient;
 mod send;
+mod stop;
 pub(crate) mod show;
 pub(crate) mod watch;
 
@@ -16,7 +17,7 @@ use clap::{Args, Subcommand};
 use crate::desk::Desk;
 use crate::fault::Done;
 
-/// Sessions: list, show, watch, send, fork, cancel, export, import
+/// Sessions: list, show, watch, send, fork, cancel, stop, export, import
 #[derive(Debug, Args)]
 #[command(alias = "sessions")]
 pub(crate) struct Session {
@@ -33,6 +34,7 @@ enum Verb {
     Send(send::Send),
     Fork(fork::Fork),
     Cancel(cancel::Cancel),
+    Stop(stop::Stop),
     Export(export::Export),
     Import(import::Import),
     Keygen(keygen::Keygen),
@@ -48,6 +50,7 @@ impl Session {
             Verb::Send(it) => it.run(desk).await,
             Verb::Fork(it) => it.run(desk).await,
             Verb::Cancel(it) => it.run(desk).await,
+            Verb::Stop(it) => it.run(desk).await,
             Verb::Export(it) => it.run(desk).await,
             Verb::Import(it) => it.run(desk).await,
             Verb::Keygen(it) => it.run(desk).await,

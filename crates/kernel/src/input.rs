@@ -194,6 +194,9 @@ pub struct TurnTerms {
     /// When what was said is summed up, before a step; absent is never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compact: Option<Compact>,
+    /// Who began it, and what that one may have; the kernel does not read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
 }
 
 /// A session that outgrows what a model takes is summed up: a model is asked for a summary, which stands for all that
@@ -202,6 +205,16 @@ pub struct TurnTerms {
 pub struct Compact {
     /// The last answer's input tokens from which on it is due, as its provider counted them.
     pub at_tokens: u64,
+}
+
+/// The API key behind a turn, and its limits as they stood then. Absent is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct By {
+    pub key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_min: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns_max: Option<u64>,
 }
 
 /// Who waits while a client runs its tools.

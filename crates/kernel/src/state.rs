@@ -255,6 +255,20 @@ pub enum Rejection {
     OldEpoch {
         current: u64,
     },
+    /// The session would take it; whoever watches over what many share does not let it begin.
+    TurnedAway(TurnedAway),
+}
+
+/// Why no turn may begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnedAway {
+    /// Its project is stopped, until somebody lifts that.
+    Held,
+    /// So many turns of the key are at work.
+    TurnsMax { max: u64 },
+    /// The key's turns have used its tokens; some are there again after this time.
+    Tokens { per_min: u64, again_ms: Millis },
 }
 
 impl Session {

@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use everstate_kernel::delta::{Delta, Frame};
 use everstate_kernel::effect::Effect;
+use everstate_kernel::event::Event;
 use everstate_kernel::ids::{AttemptId, Millis, Seq, SessionId};
 use everstate_kernel::input::{Input, Shown};
 use everstate_kernel::state::{Rejection, Session};
@@ -31,7 +32,7 @@ use crate::hub::News;
 use crate::keep;
 use crate::ledger::{Allowance, Flight};
 use crate::load::{self, LoadError, ShownFold};
-use crate::ports::{AppendError, Down, Head, NewRow, Projection, RowKind};
+use crate::ports::{AppendError, Down, Head, NewRow, NoEntry, Pass, Projection, RowKind};
 use crate::table::{Mail, Slot};
 use crate::tail::{Piece, Told};
 use crate::think::{Around, Letter, Stop, Thought, think};
@@ -234,6 +235,7 @@ impl Driver {
         consumed: Vec<String>,
     ) -> Result<Fed, Trouble> {
         let now = self.host.ports.clock.now().max(self.state.live.last_at);
+        let begins = inputs.iter().any(|it| matches!(it, Input::Begin(_)));
         let (thought, flight) = match self.fly(&inputs, now).await? {
             None => (self.think(inputs, now, None)?, None),
             Some(flight) => {
@@ -244,6 +246,10 @@ impl Driver {
         if thought.append.events.is_empty() {
             return Ok(Fed { seq: self.head.seq, events: Vec::new() });
         }
+        let _pass = match begins {
+            true => self.enter(&thought).await?,
+            false => None,
+        };
         let contents = Bytes::from(thought.append.encode());
         let n_bytes = contents.len() as u64;
         let projection = keep::projection(&thought.state);
@@ -255,6 +261,12 @@ impl Driver {
         self.land(RowKind::Events, at, body, key, consumed, Some(projection)).await?;
         if let Some(flight) = flight {
             flight.landed(&thought.append);
+        }
+        if let Some(turnstile) = self.host.turnstile.get() {
+            let turn = self.state.live.turn.as_ref().or(thought.state.live.turn.as_ref());
+            if let Some(by) = turn.and_then(|it| it.terms.by.as_ref()) {
+                turnstile.landed(by, &thought.append);
+            }
         }
         self.state = Arc::new(thought.state);
         self.letters.extend(thought.prepared);
@@ -269,6 +281,22 @@ impl Driver {
             .hub
             .tell(self.session, append.seq - 1, || News::Told(Told::Append(Arc::clone(&append))));
         Ok(Fed { seq: append.seq, events: append.events.clone() })
+    }
+
+    /// Whoever watches over what many share lets a turn begin, or not. One that is only steered has begun.
+    async fn enter(&self, thought: &Thought) -> Result<Option<Pass>, Trouble> {
+        let Some(turnstile) = self.host.turnstile.get() else { return Ok(None) };
+        let Some(about) = &thought.state.about else { return Ok(None) };
+        let begun = thought.append.events.iter().find_map(|it| match it {
+            Event::TurnStarted { terms, .. } => Some(terms),
+            _ => None,
+        });
+        let Some(terms) = begun else { return Ok(None) };
+        match turnstile.enter(&about.project, terms).await {
+            Ok(pass) => Ok(Some(pass)),
+            Err(NoEntry::Away(why)) => Err(Trouble::Rejected(Rejection::TurnedAway(why))),
+            Err(NoEntry::Down(down)) => Err(Trouble::Down(down)),
+        }
     }
 
     fn think(

@@ -27,7 +27,7 @@ use crate::health::Health;
 use crate::hub::Hub;
 use crate::ledger::Ledger;
 use crate::market::Market;
-use crate::ports::{Clock, Down, Log, Peers, Registry, Tools, Witness};
+use crate::ports::{Clock, Down, Log, Peers, Registry, Tools, Turnstile, Witness};
 use crate::settings::{HostSettings, NodeSettings};
 use crate::table::{Mail, Nay, Share, Slot, Table, View};
 use crate::timers::Timers;
@@ -123,6 +123,7 @@ pub(crate) struct Inner {
     /// Rings whenever a driver has left.
     pub(crate) left: Notify,
     pub(crate) witness: OnceLock<Arc<dyn Witness>>,
+    pub(crate) turnstile: OnceLock<Arc<dyn Turnstile>>,
     market: Mutex<Arc<Market>>,
     table: Mutex<Table>,
     gates: Mutex<BTreeMap<OfferId, Arc<Semaphore>>>,
@@ -156,6 +157,7 @@ impl Host {
             cluster,
             left: Notify::new(),
             witness: OnceLock::new(),
+            turnstile: OnceLock::new(),
             market: Mutex::new(Arc::new(market)),
             table: Mutex::new(Table::new(share)),
             gates: Mutex::default(),
@@ -250,6 +252,11 @@ impl Host {
     /// From here on `witness` is told of every append. Only the first one is taken.
     pub fn watch(&self, witness: Arc<dyn Witness>) {
         self.inner.witness.set(witness).ok();
+    }
+
+    /// From here on no turn begins that `turnstile` turns away. Only the first one is taken.
+    pub fn let_in_by(&self, turnstile: Arc<dyn Turnstile>) {
+        self.inner.turnstile.set(turnstile).ok();
     }
 
     /// How many sessions have something under way here.

@@ -32,6 +32,7 @@ pub(crate) fn wake(effects: &[Effect]) -> Option<Millis> {
 
 #[derive(Serialize)]
 struct Summary<'a> {
+    /// First: stores tell by it what is under way.
     state: &'static str,
     model: Option<&'a str>,
     turns: u32,
@@ -41,6 +42,9 @@ struct Summary<'a> {
     reserved_micros: u64,
     epoch: u64,
     last_at: Millis,
+    /// The key that began the turn under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'a str>,
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -62,6 +66,7 @@ fn summary(state: &Session, works: bool) -> String {
         reserved_micros: live.reserved_total(),
         epoch: live.epoch,
         last_at: live.last_at,
+        by: live.turn.as_ref().and_then(|it| it.terms.by.as_ref()).map(|it| it.key.as_str()),
     };
     serde_json::to_string(&summary).expect("a summary has a JSON form")
 }

@@ -1,5 +1,6 @@
 //! What the runtime needs from the outside. Each trait is implemented at the rim, and by the simulation.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,11 +9,11 @@ use bytes::Bytes;
 use everstate_kernel::delta::Piece;
 use everstate_kernel::event::Append;
 use everstate_kernel::ids::{ItemId, Millis, Seq, SessionId, TurnNo};
-use everstate_kernel::input::Failure;
+use everstate_kernel::input::{By, Failure, TurnTerms};
 use everstate_kernel::item::{Outcome, Part};
 use everstate_kernel::offer::Offer;
 use everstate_kernel::request::Request;
-use everstate_kernel::state::Session;
+use everstate_kernel::state::{Session, TurnedAway};
 use everstate_kernel::tool::ServerTool;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,15 @@ pub trait Log: Send + Sync + fmt::Debug {
 
     /// A project's sessions, newest first, before the given one (exclusive).
     async fn list(
+        &self,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down>;
+
+    /// Those of a project's sessions in which a turn has begun and not ended, whether it is at work or waits for
+    /// somebody: newest first, before the given one (exclusive). Costs what they are, not what the project has.
+    async fn under_way(
         &self,
         project: &str,
         before: Option<ListKey>,
@@ -136,8 +146,18 @@ pub struct Projection {
 pub struct Listing {
     pub project: String,
     pub created_at: Millis,
-    /// A small JSON object for lists: state, agent, cost. No contents.
+    /// A small JSON object for lists: state, agent, cost. No contents. It begins with the state, by which stores find
+    /// what is under way.
     pub summary: String,
+}
+
+impl Listing {
+    /// How summaries begin of sessions in which no turn is under way. Stores that speak SQL compare as many letters.
+    pub const AT_REST: [&str; 2] = ["{\"state\":\"idle\"", "{\"state\":\"parke"];
+
+    pub fn is_under_way(summary: &str) -> bool {
+        !Listing::AT_REST.iter().any(|it| summary.starts_with(it))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -363,6 +383,27 @@ pub struct ToolReturn {
 pub trait Witness: Send + Sync + fmt::Debug {
     /// Called by the session's driver, which waits for it: has to return at once.
     fn told(&self, state: &Arc<Session>, append: &Arc<Append>);
+}
+
+// ---- what many share ---------------------------------------------------------------------
+
+/// Lets turns begin, or not. It is asked by the session's owner, whichever door a turn comes through.
+#[async_trait]
+pub trait Turnstile: Send + Sync + fmt::Debug {
+    /// A turn is about to begin. What is returned is held until its first fact has landed, or has not.
+    async fn enter(&self, project: &str, terms: &TurnTerms) -> Result<Pass, NoEntry>;
+
+    /// This landed. Has to return at once.
+    fn landed(&self, by: &By, append: &Append);
+}
+
+/// A turn on its way in.
+pub type Pass = Box<dyn Any + Send>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum NoEntry {
+    Away(TurnedAway),
+    Down(Down),
 }
 
 // ---- time --------------------------------------------------------------------------------

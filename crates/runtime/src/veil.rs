@@ -165,6 +165,15 @@ impl Log for Veil {
         self.log.list(project, before, limit).await
     }
 
+    async fn under_way(
+        &self,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down> {
+        self.log.under_way(project, before, limit).await
+    }
+
     async fn erase(&self, session: SessionId, redact: Redact) -> Result<(), Down> {
         self.spoken().take(session);
         self.log.erase(session, redact).await

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::hmac;
 use everstate_kernel::ids::SessionId;
-use everstate_kernel::state::{About, Session};
+use everstate_kernel::state::{About, Rejection, Session};
 use everstate_runtime::cluster::NodeFacts;
 use everstate_runtime::host::{FeedError, Host};
 use everstate_runtime::ledger::Ledger;
-use everstate_runtime::ports::{Clock, Log, Registry};
+use everstate_runtime::ports::{Clock, ListKey, Log, Registry};
 use everstate_store::archive::Archive;
 use everstate_store::facts::Upkeep;
 use tokio::sync::{MutexGuard, watch};
@@ -24,7 +24,10 @@ use crate::config::Settings;
 use crate::error::{ApiError, Result, codes};
 use crate::ids::{Naming, SessionNames};
 use crate::keys::{Keys, Principal, random};
+use crate::limits::Limits;
+use crate::limits::holds::Holds;
 use crate::menu::Menu;
+use crate::peers::HttpPeers;
 use crate::peers::seal::Seals;
 use crate::stall::Stall;
 use crate::telemetry::Telemetry;
@@ -34,6 +37,8 @@ use crate::wiring::Source;
 pub(crate) struct App {
     pub settings: Settings,
     pub keys: Keys,
+    pub limits: Arc<Limits>,
+    pub holds: Arc<Holds>,
     pub claims: Claims,
     pub naming: Arc<Naming>,
     pub registry: Arc<dyn Registry>,
@@ -58,8 +63,9 @@ pub(crate) struct App {
     /// The money of sessions that are not stored, where money is limited.
     pub unstored: Option<Arc<Ledger>>,
     pub telemetry: Option<Telemetry>,
-    /// How other nodes recognise this one, if it is one of many.
+    /// How other nodes recognise this one, and how they are asked, if it is one of many.
     pub seals: Option<Arc<Seals>>,
+    pub peers: Option<Arc<HttpPeers>>,
     /// `true` when sessions can be asked for.
     pub started: watch::Sender<bool>,
     pub closing: AtomicBool,
@@ -98,12 +104,35 @@ impl App {
     /// A stored session of this project. What belongs to another looks like what does not exist.
     pub(crate) async fn session(&self, who: &Principal, id: SessionId) -> Result<Arc<Session>> {
         let missing = || ApiError::new(&codes::NOT_FOUND, format!("there is no session {id}"));
-        let session = self.durable.host.look(id).await.map_err(|err| match err {
-            FeedError::NotFound => missing(),
-            other => crate::refuse::feed(other, id),
-        })?;
+        let session = match self.durable.host.look(id).await {
+            Ok(session) => session,
+            Err(FeedError::NotFound) => return Err(missing()),
+            // It cannot be read, so it cannot say whose it is.
+            Err(FeedError::Rejected(Rejection::Parked(_))) if !self.lists(who, id).await? => {
+                return Err(missing());
+            }
+            Err(other) => return Err(crate::refuse::feed(other, id)),
+        };
         let ours = session.about.as_ref().is_some_and(|it| *it.project == *who.project);
         ours.then_some(session).ok_or_else(missing)
+    }
+
+    /// Does the project's list have this session? It is looked through whole: only for what is rare.
+    async fn lists(&self, who: &Principal, id: SessionId) -> Result<bool> {
+        const PAGE: usize = 1_000;
+        let mut before = None;
+        loop {
+            let page = self.durable.log.list(&who.project, before, PAGE).await?;
+            if page.iter().any(|it| it.session == id) {
+                return Ok(true);
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => {
+                    before = Some(ListKey { created_at: last.created_at, session: last.session });
+                }
+                _ => return Ok(false),
+            }
+        }
     }
 
     /// The facts of a created session.

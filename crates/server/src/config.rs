@@ -248,6 +248,13 @@ impl Settings {
                 return invalid(format!("[projects.{name}]: {err}"));
             }
         }
+        for (name, project) in &self.file.projects {
+            if let Some(key) = project.limits.and_then(|it| it.mistake()) {
+                return invalid(format!(
+                    "[projects.{name}.limits]: `{key}` is at least 1; leave it out for no limit"
+                ));
+            }
+        }
         let urls = [
             ("store", "EVERSTATE_STORE", Some(&self.store.value), &self.store.origin),
             ("keys", "EVERSTATE_KEYS", self.keys.value.as_ref(), &self.keys.origin),

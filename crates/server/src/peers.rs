@@ -17,6 +17,7 @@ use reqwest::{Client, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::api::everstate::stop::{Stopped, Which};
 use crate::error::{ApiError, Result, codes};
 use seal::{Said, Seals};
 
@@ -24,6 +25,7 @@ pub(crate) const NUDGE: &str = "/internal/v1/nudge";
 pub(crate) const TAIL: &str = "/internal/v1/tail";
 pub(crate) const ERASE: &str = "/internal/v1/erase";
 pub(crate) const DELETE: &str = "/internal/v1/delete";
+pub(crate) const STOP: &str = "/internal/v1/stop";
 pub(crate) const HELLO: &str = "/internal/v1/hello";
 
 const CONNECT: Duration = Duration::from_secs(2);
@@ -80,6 +82,15 @@ impl HttpPeers {
                 ApiError::new(&codes::INTERNAL, format!("cannot speak HTTP to other nodes: {err}"))
             })?;
         Ok(HttpPeers { http, seals })
+    }
+
+    /// Has a node end turns of its own sessions, of which some are known to nobody else.
+    pub(crate) async fn stop(
+        &self,
+        to: &Peer,
+        which: &Which,
+    ) -> std::result::Result<Stopped, Down> {
+        self.ask(to, STOP, which, SOON).await
     }
 
     async fn send(

@@ -2,7 +2,7 @@
 
 use everstate_kernel::event::End;
 use everstate_kernel::ids::{Address, SessionId, StepNo, TurnNo};
-use everstate_kernel::state::Rejection;
+use everstate_kernel::state::{Rejection, TurnedAway};
 use everstate_runtime::host::FeedError;
 
 use crate::app::App;
@@ -78,12 +78,35 @@ pub(crate) fn rejected(rejection: &Rejection, session: SessionId) -> ApiError {
                 .address(session)
         }
         Rejection::NotParked => not_now("the session is not parked"),
+        Rejection::TurnedAway(why) => turned_away(why),
         Rejection::OldEpoch { .. } => {
             ApiError::new(&codes::FENCED, format!("another node owns {session} now"))
                 .address(session)
         }
     }
 }
+
+/// Nothing was begun.
+fn turned_away(why: &TurnedAway) -> ApiError {
+    let limited = |text: String| ApiError::new(&codes::KEY_LIMIT_REACHED, text);
+    match why {
+        TurnedAway::Held => ApiError::new(&codes::PROJECT_STOPPED, "the project is stopped")
+            .why("somebody asked that no turn begins in it; what was there is kept")
+            .attempt("everstate start --project NAME"),
+        TurnedAway::TurnsMax { max } => {
+            limited(format!("the key has {max} turns at work, as many as it may"))
+                .why("`turns_max` is the key's, or its project's; one that waits for its client or a person does not count")
+                .retry_after_ms(TURNS_AGAIN_MS)
+        }
+        TurnedAway::Tokens { per_min, again_ms } => {
+            limited(format!("the key's turns may use {per_min} tokens a minute, and have"))
+                .retry_after_ms(*again_ms)
+        }
+    }
+}
+
+/// When a turn ends is not known.
+const TURNS_AGAIN_MS: u64 = 2_000;
 
 /// A turn in the foreground that failed, as its caller's error.
 fn failed(code: &str, message: &str, at: Address) -> ApiError {

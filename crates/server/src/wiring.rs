@@ -18,7 +18,7 @@ use everstate_providers::rehearsal;
 use everstate_runtime::host::{Host, Membership, Ports};
 use everstate_runtime::ledger::{Ledger, Limits};
 use everstate_runtime::market::Market;
-use everstate_runtime::ports::{Clock, Model, Peers, Tools};
+use everstate_runtime::ports::{Clock, Model, Tools};
 use everstate_runtime::settings::{HostSettings, NodeSettings};
 use everstate_runtime::start::StartError;
 use everstate_runtime::veil::Veil;
@@ -40,6 +40,9 @@ use crate::config::{Origin, REHEARSAL, Settings};
 use crate::error::{ApiError, Result, codes};
 use crate::ids::Naming;
 use crate::keys::{Keys, drawn_once, random};
+use crate::limits::Limits as RateLimits;
+use crate::limits::holds::Holds;
+use crate::limits::turnstile::Gate;
 use crate::menu::Menu;
 use crate::peers::HttpPeers;
 use crate::peers::seal::Seals;
@@ -87,12 +90,12 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         .map_err(|err| ApiError::new(&codes::STORE_FAILED, err.to_string()))?;
     let registry = kept.registry.clone();
     let market = goods.market(&*registry).await?;
-    let (membership, seals) = match settings.is_shared() {
+    let (membership, peers, seals) = match settings.is_shared() {
         true => {
-            let (membership, seals) = membership(&settings, &kept, listen)?;
-            (Some(membership), Some(seals))
+            let (membership, peers, seals) = membership(&settings, &kept, listen)?;
+            (Some(membership), Some(peers), Some(seals))
         }
-        false => (None, None),
+        false => (None, None, None),
     };
     let instance = match &membership {
         Some(it) => it.node.name.clone(),
@@ -119,9 +122,21 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         durable.host.keep_ledger(stored.clone());
         memory.host.keep_ledger(unstored.clone());
     }
+    let limits = Arc::new(RateLimits::new(&settings.file.projects, clock.clone(), &durable.host));
+    let holds = Arc::new(Holds::new(registry.clone(), clock.clone()));
+    let gate = Arc::new(Gate {
+        limits: limits.clone(),
+        holds: holds.clone(),
+        logs: vec![durable.log.clone(), memory.log.clone()],
+        entering: Arc::default(),
+    });
+    durable.host.let_in_by(gate.clone());
+    memory.host.let_in_by(gate);
     memory.host.start().await?;
     let app = App {
         keys,
+        limits,
+        holds,
         claims: Claims::new(registry.clone(), clock.clone()),
         naming: Arc::new(naming),
         registry,
@@ -142,6 +157,7 @@ pub(crate) async fn wire(settings: Settings, env: Env<'_>, listen: SocketAddr) -
         unstored: ledgers.map(|(_, unstored)| unstored),
         telemetry,
         seals,
+        peers,
         started: watch::Sender::new(false),
         closing: AtomicBool::new(false),
         settings,
@@ -195,7 +211,7 @@ fn membership(
     settings: &Settings,
     store: &Store,
     listen: SocketAddr,
-) -> Result<(Membership, Arc<Seals>)> {
+) -> Result<(Membership, Arc<HttpPeers>, Arc<Seals>)> {
     let address = settings.node.address(listen)?;
     if settings.node.is_only_here(&address) {
         tracing::warn!(
@@ -211,8 +227,8 @@ fn membership(
         ..NodeSettings::new(&name, &address, env!("CARGO_PKG_VERSION"))
     };
     let seals = Arc::new(Seals::new(&store.secret("node")));
-    let peers: Arc<dyn Peers> = Arc::new(HttpPeers::new(seals.clone())?);
-    Ok((Membership { node, peers }, seals))
+    let peers = Arc::new(HttpPeers::new(seals.clone())?);
+    Ok((Membership { node, peers: peers.clone() }, peers, seals))
 }
 
 fn side(

@@ -326,6 +326,15 @@ impl Log for SealedLog {
         self.shelf.list(project, before, limit).await
     }
 
+    async fn under_way(
+        &self,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down> {
+        self.shelf.under_way(project, before, limit).await
+    }
+
     async fn erase(&self, session: SessionId, redact: Redact) -> Result<(), Down> {
         crate::erase::erase(self, session, redact).await?;
         self.doomed.notify_one();

@@ -29,13 +29,16 @@ struct State {
     made: BTreeSet<Made>,
     wakes: BTreeSet<(Millis, SessionId)>,
     ready: BTreeSet<SessionId>,
-    listings: BTreeMap<(String, Millis, SessionId), String>,
+    listings: BTreeMap<Place, String>,
+    under_way: BTreeSet<Place>,
 }
 
 /// Project, kind, id.
 type DocKey = (String, String, String);
 /// Project, kind, when it was made, id.
 type Made = (String, String, Millis, String);
+/// A session's place among those of its project.
+type Place = (String, Millis, SessionId);
 
 #[derive(Debug, Default)]
 struct Session {
@@ -119,7 +122,12 @@ impl State {
         };
         if let Some(Listing { project, created_at, summary }) = projection.listing {
             let (project, at) = session.listed.get_or_insert((project, created_at)).clone();
-            self.listings.insert((project, at, id), summary);
+            let place = (project, at, id);
+            match Listing::is_under_way(&summary) {
+                true => self.under_way.insert(place.clone()),
+                false => self.under_way.remove(&place),
+            };
+            self.listings.insert(place, summary);
         }
     }
 
@@ -151,7 +159,9 @@ impl State {
             self.wakes.remove(&(at, id));
         }
         if let Some((project, at)) = session.listed {
-            self.listings.remove(&(project, at, id));
+            let place = (project, at, id);
+            self.listings.remove(&place);
+            self.under_way.remove(&place);
         }
     }
 
@@ -222,6 +232,17 @@ impl State {
         }
         Wrote::Done
     }
+}
+
+/// Between these are the places of a page.
+fn page(project: &str, before: Option<ListKey>) -> (Place, Place) {
+    let before =
+        before.map_or((Millis::MAX, SessionId(u128::MAX)), |it| (it.created_at, it.session));
+    ((project.to_owned(), 0, SessionId(0)), (project.to_owned(), before.0, before.1))
+}
+
+fn listed_at(&(_, created_at, session): &Place, summary: &str) -> Listed {
+    Listed { session, created_at, summary: summary.to_owned() }
 }
 
 impl MemoryShelf {
@@ -303,16 +324,21 @@ impl Shelf for MemoryShelf {
         limit: usize,
     ) -> Result<Vec<Listed>, Down> {
         let state = self.state();
-        let before =
-            before.map_or((Millis::MAX, SessionId(u128::MAX)), |it| (it.created_at, it.session));
-        let first = (project.to_owned(), 0, SessionId(0));
-        let end = (project.to_owned(), before.0, before.1);
+        let (first, end) = page(project, before);
         let listed = state.listings.range(first..end).rev().take(limit);
-        let listed = listed.map(|(&(_, created_at, session), summary)| Listed {
-            session,
-            created_at,
-            summary: summary.clone(),
-        });
+        Ok(listed.map(|(place, summary)| listed_at(place, summary)).collect())
+    }
+
+    async fn under_way(
+        &self,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down> {
+        let state = self.state();
+        let (first, end) = page(project, before);
+        let places = state.under_way.range(first..end).rev().take(limit);
+        let listed = places.filter_map(|it| Some(listed_at(it, state.listings.get(it)?)));
         Ok(listed.collect())
     }
 

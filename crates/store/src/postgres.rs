@@ -189,6 +189,41 @@ fn due_at(row: &Row) -> Result<(SessionId, Millis), Down> {
     Ok((session_at(row, 0)?, number(row, 1)?))
 }
 
+impl PgShelf {
+    async fn page(
+        &self,
+        from_newest: &'static str,
+        from: &'static str,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down> {
+        let limit = limit_of(limit);
+        let found = match before {
+            None => {
+                let params: [(&(dyn ToSql + Sync), Type); 2] =
+                    [(&project, Type::TEXT), (&limit, Type::INT8)];
+                self.rows_of(from_newest, &params).await?
+            }
+            Some(ListKey { created_at, session }) => {
+                let (at, id) = (int(created_at), Id(session.0));
+                let params: [(&(dyn ToSql + Sync), Type); 4] = [
+                    (&project, Type::TEXT),
+                    (&at, Type::INT8),
+                    (&id, Type::UUID),
+                    (&limit, Type::INT8),
+                ];
+                self.rows_of(from, &params).await?
+            }
+        };
+        let listed = |row: &Row| {
+            let (session, created_at) = (session_at(row, 0)?, number(row, 1)?);
+            Ok(Listed { session, created_at, summary: get(row, 2)? })
+        };
+        found.iter().map(listed).collect()
+    }
+}
+
 #[async_trait]
 impl Shelf for PgShelf {
     async fn write(&self, change: Change, hold: Hold) -> Result<Wrote, Down> {
@@ -297,29 +332,16 @@ impl Shelf for PgShelf {
         before: Option<ListKey>,
         limit: usize,
     ) -> Result<Vec<Listed>, Down> {
-        let limit = limit_of(limit);
-        let found = match before {
-            None => {
-                let params: [(&(dyn ToSql + Sync), Type); 2] =
-                    [(&project, Type::TEXT), (&limit, Type::INT8)];
-                self.rows_of(sql::LIST_FROM_NEWEST, &params).await?
-            }
-            Some(ListKey { created_at, session }) => {
-                let (at, id) = (int(created_at), Id(session.0));
-                let params: [(&(dyn ToSql + Sync), Type); 4] = [
-                    (&project, Type::TEXT),
-                    (&at, Type::INT8),
-                    (&id, Type::UUID),
-                    (&limit, Type::INT8),
-                ];
-                self.rows_of(sql::LIST, &params).await?
-            }
-        };
-        let listed = |row: &Row| {
-            let (session, created_at) = (session_at(row, 0)?, number(row, 1)?);
-            Ok(Listed { session, created_at, summary: get(row, 2)? })
-        };
-        found.iter().map(listed).collect()
+        self.page(sql::LIST_FROM_NEWEST, sql::LIST, project, before, limit).await
+    }
+
+    async fn under_way(
+        &self,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down> {
+        self.page(sql::UNDER_WAY_FROM_NEWEST, sql::UNDER_WAY, project, before, limit).await
     }
 
     async fn snapshot(&self, session: SessionId) -> Result<Option<SealedSnapshot>, Down> {

@@ -180,6 +180,12 @@ pub(crate) trait Shelf: Send + Sync + fmt::Debug {
         before: Option<ListKey>,
         limit: usize,
     ) -> Result<Vec<Listed>, Down>;
+    async fn under_way(
+        &self,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down>;
     async fn snapshot(&self, session: SessionId) -> Result<Option<SealedSnapshot>, Down>;
     async fn inbox(&self, session: SessionId) -> Result<Vec<SealedPost>, Down>;
     async fn outcome(&self, session: SessionId, key: &str) -> Result<Option<PostOutcome>, Down>;

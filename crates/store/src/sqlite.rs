@@ -191,6 +191,31 @@ fn time(at: Millis) -> i64 {
     i64::try_from(at).unwrap_or(i64::MAX)
 }
 
+impl SqliteShelf {
+    async fn page(
+        &self,
+        statement: &'static str,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down> {
+        let project = project.to_owned();
+        let read = move |db: &Connection| {
+            let (at, id) = before.map_or((i64::MAX, vec![0xff; 17]), |it| {
+                (time(it.created_at), it.session.0.to_be_bytes().to_vec())
+            });
+            all(db, statement, (&project, at, id, limit_of(limit)), |row| {
+                Ok(Listed {
+                    session: session_at(row, 0)?,
+                    created_at: number(row, 1)?,
+                    summary: row.get(2)?,
+                })
+            })
+        };
+        self.readers.read(read).await
+    }
+}
+
 #[async_trait]
 impl Shelf for SqliteShelf {
     async fn write(&self, change: Change, hold: Hold) -> Result<Wrote, Down> {
@@ -286,20 +311,16 @@ impl Shelf for SqliteShelf {
         before: Option<ListKey>,
         limit: usize,
     ) -> Result<Vec<Listed>, Down> {
-        let project = project.to_owned();
-        let read = move |db: &Connection| {
-            let (at, id) = before.map_or((i64::MAX, vec![0xff; 17]), |it| {
-                (time(it.created_at), it.session.0.to_be_bytes().to_vec())
-            });
-            all(db, sql::LIST, (&project, at, id, limit_of(limit)), |row| {
-                Ok(Listed {
-                    session: session_at(row, 0)?,
-                    created_at: number(row, 1)?,
-                    summary: row.get(2)?,
-                })
-            })
-        };
-        self.readers.read(read).await
+        self.page(sql::LIST, project, before, limit).await
+    }
+
+    async fn under_way(
+        &self,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down> {
+        self.page(sql::UNDER_WAY, project, before, limit).await
     }
 
     async fn snapshot(&self, session: SessionId) -> Result<Option<SealedSnapshot>, Down> {

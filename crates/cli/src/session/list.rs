@@ -19,12 +19,16 @@ pub(crate) struct List {
     /// Those before; as `next` of the page before said
     #[arg(long, value_name = "NEXT")]
     before: Option<String>,
+    /// Only those in which a turn is under way, at work or waiting
+    #[arg(long)]
+    running: bool,
 }
 
 impl List {
     pub(crate) async fn run(self, desk: &Desk) -> Done {
         let before = self.before.as_ref().map(|it| format!("&before={it}")).unwrap_or_default();
-        let path = format!("{SESSIONS}?limit={}{before}", self.limit);
+        let running = if self.running { "&running=true" } else { "" };
+        let path = format!("{SESSIONS}?limit={}{before}{running}", self.limit);
         let page = desk.client()?.get(&path).await?;
         if desk.out.is_json {
             desk.out.json(&json!({ "items": page["items"], "next": page["next"] }));
@@ -32,6 +36,10 @@ impl List {
         }
         let empty = Vec::new();
         let items = page["items"].as_array().unwrap_or(&empty);
+        if items.is_empty() && self.running {
+            desk.out.line("nothing is under way");
+            return Ok(());
+        }
         if items.is_empty() {
             desk.out.line("no sessions yet");
             desk.out.line("next: everstate run \"...\"    everstate demo");
@@ -42,8 +50,9 @@ impl List {
             desk.out.line(&line);
         }
         let first = items[0]["id"].as_str().map_or("@", short);
+        let only = if self.running { " --running" } else { "" };
         let more = page["next"].as_str();
-        let more = more.map(|it| format!("    everstate session list --before {it}"));
+        let more = more.map(|it| format!("    everstate session list{only} --before {it}"));
         desk.out.line(&format!("next: everstate session show {first}{}", more.unwrap_or_default()));
         Ok(())
     }

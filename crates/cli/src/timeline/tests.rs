@@ -187,6 +187,7 @@ fn terms() -> TurnTerms {
         trace: None,
         remind_every_ms: None,
         compact: None,
+        by: None,
     }
 }
 

@@ -241,7 +241,7 @@ fn a_key_is_made_turned_and_revoked() {
     assert_eq!(turned.code, 0, "{}", turned.err);
     assert_eq!(ask(&first, &["session", "list"]).0, 4);
     assert_eq!(ask(&text(&turned.out), &["session", "list"]).0, 0);
-    assert!(house.run(&["key", "list"]).out.contains("  acme     ci     reader  active"));
+    assert!(house.run(&["key", "list"]).out.contains("  acme     ci    reader  active"));
     let unasked = house.run(&["key", "revoke", id]);
     assert!(unasked.code == 2 && unasked.err.contains("--yes"), "{}", unasked.err);
     assert_eq!(house.run(&["key", "revoke", id, "--yes"]).code, 0);

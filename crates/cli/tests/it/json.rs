@@ -24,7 +24,10 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
                 words(""),
             ],
         ),
-        ("session list", vec![words(""), words("--limit 1"), words("--limit 0")]),
+        (
+            "session list",
+            vec![words(""), words("--limit 1"), words("--limit 0"), words("--running")],
+        ),
         ("session show", vec![words(session), words("@"), words(nobody), words("nonsense")]),
         ("session watch", vec![words(&format!("{session} --until-idle")), words(nobody)]),
         (
@@ -44,6 +47,18 @@ fn calls(session: &str, store: &str) -> BTreeMap<&'static str, Vec<Vec<String>>>
             ],
         ),
         ("session cancel", vec![words(session), words(nobody)]),
+        ("session stop", vec![words(session), words(nobody), words("")]),
+        (
+            "stop",
+            vec![
+                words("--agent agent_nobody --yes"),
+                words("--project default --yes"),
+                words("--all --hold --yes"),
+                words("--all"),
+                words(""),
+            ],
+        ),
+        ("start", vec![words("--project default"), words("--all"), words("")]),
         ("session recipient", vec![words("")]),
         ("session keygen", vec![words("-o json.identity"), words("-o no/where")]),
         (

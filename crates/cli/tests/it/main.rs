@@ -15,3 +15,4 @@ mod many;
 mod nodes;
 mod old;
 mod sdk;
+mod stopping;

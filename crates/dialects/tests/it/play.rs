@@ -271,6 +271,7 @@ pub(crate) fn begin(request: &CreateRequest) -> Begin {
         trace: None,
         remind_every_ms: None,
         compact: None,
+        by: None,
     };
     Begin { items, answers, approvals, terms, when_busy: WhenBusy::Refuse }
 }

@@ -50,6 +50,7 @@ pub(crate) fn terms() -> TurnTerms {
         trace: None,
         remind_every_ms: None,
         compact: None,
+        by: None,
     }
 }
 

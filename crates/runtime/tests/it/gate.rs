@@ -157,6 +157,14 @@ impl Log for Gated<dyn Log> {
     ) -> Result<Vec<Listed>, Down> {
         self.gate.through(self.inner.list(project, before, limit)).await
     }
+    async fn under_way(
+        &self,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down> {
+        self.gate.through(self.inner.under_way(project, before, limit)).await
+    }
     async fn erase(&self, session: SessionId, redact: Redact) -> Result<(), Down> {
         self.gate.through(self.inner.erase(session, redact)).await
     }

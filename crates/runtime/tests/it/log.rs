@@ -12,8 +12,8 @@ use everstate_kernel::ids::{Millis, Seq, SessionId};
 use everstate_kernel::state::Session;
 use everstate_runtime::buckets::Buckets;
 use everstate_runtime::ports::{
-    AppendError, Clock as _, Document, Down, Head, Landed, ListKey, Listed, Log, NewRow, Page,
-    PostOutcome, Posted, Projection, Put, PutError, Redact, Registry, Row, RowKind, Verdict,
+    AppendError, Clock as _, Document, Down, Head, Landed, ListKey, Listed, Listing, Log, NewRow,
+    Page, PostOutcome, Posted, Projection, Put, PutError, Redact, Registry, Row, RowKind, Verdict,
 };
 
 use crate::clock::TestClock;
@@ -271,6 +271,18 @@ impl Log for HostLog {
             (listing.project == project).then_some(Listed { session, created_at, summary })
         });
         Ok(listed.take(limit).collect())
+    }
+
+    async fn under_way(
+        &self,
+        project: &str,
+        before: Option<ListKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Down> {
+        let mut listed = self.list(project, before, usize::MAX).await?;
+        listed.retain(|it| Listing::is_under_way(&it.summary));
+        listed.truncate(limit);
+        Ok(listed)
     }
 
     async fn erase(&self, session: SessionId, redact: Redact) -> Result<(), Down> {

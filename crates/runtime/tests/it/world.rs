@@ -415,6 +415,7 @@ pub(crate) fn terms() -> TurnTerms {
         trace: None,
         remind_every_ms: None,
         compact: None,
+        by: None,
     }
 }
 

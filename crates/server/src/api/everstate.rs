@@ -11,6 +11,7 @@ mod keys;
 mod nodes;
 mod say;
 mod sessions;
+pub(crate) mod stop;
 mod verify;
 
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .nest("/everstate/v1/sessions", sessions)
         .route("/everstate/v1/recipient", get(bundles::recipient))
+        .route("/everstate/v1/stop", get(stop::standing).post(stop::stop))
+        .route("/everstate/v1/start", post(stop::start))
         .route("/everstate/v1/approvals", get(approvals::list).post(approvals::answer))
         .route("/everstate/v1/effects", get(effects::list))
         .route("/everstate/v1/effects/resolve", post(effects::resolve))

@@ -16,6 +16,7 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::everstate::stop::{self, Which};
 use crate::app::App;
 use crate::error::{ApiError, Result, codes};
 use crate::http::Answer;
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route(peers::TAIL, post(tail))
         .route(peers::ERASE, post(erase))
         .route(peers::DELETE, post(delete))
+        .route(peers::STOP, post(stop_here))
 }
 
 /// What one of us said to this process. To anybody else there is nothing here.
@@ -102,6 +104,12 @@ async fn erase(State(app): State<Arc<App>>, sealed: Sealed) -> Result<Answer> {
 async fn delete(State(app): State<Arc<App>>, sealed: Sealed) -> Result<Answer> {
     let Of { session } = sealed.read()?;
     Ok(said::<(), Down>(&app.durable.host.delete_for(session).await))
+}
+
+async fn stop_here(State(app): State<Arc<App>>, sealed: Sealed) -> Result<Answer> {
+    let which: Which = sealed.read()?;
+    let stopped = stop::here(&app, &which).await;
+    Ok(Answer(serde_json::to_string(&stopped).expect("what nodes answer has a JSON form")))
 }
 
 /// Lines of JSON, and an empty one now and then, by which each side knows that the other is there.

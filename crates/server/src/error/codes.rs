@@ -63,6 +63,11 @@ codes! {
     MISSING_SCOPE: "missing_scope", 403, DENIED, false, exit 4,
         "The key is known, and may not do this: it lacks the scope that the message names. docs/reference/access.md says which operation asks for which.";
 
+    KEY_LIMIT_REACHED: "key_limit_reached", 429, BUSY, true, exit 8,
+        "The key has asked as often as it may, has as many turns at work as it may, or its turns have used its tokens. `retry-after` says when to ask again.";
+    PROJECT_STOPPED: "project_stopped", 409, INVALID, false, exit 6,
+        "Somebody has stopped the project: no turn begins in it until `everstate start` lifts that. What was there is kept.";
+
     // What is asked for.
     NOT_FOUND: "not_found", 404, INVALID, false, exit 3,
         "There is no such thing in this project. It may never have been, or have been deleted, or belong to another project.";

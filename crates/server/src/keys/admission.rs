@@ -29,19 +29,19 @@ pub(crate) async fn admit(
     };
     let header = request.headers().get(header::AUTHORIZATION);
     let header = header.and_then(|it| it.to_str().ok()).map(str::to_owned);
-    match known(&app, header.as_deref(), scope).await {
-        Ok(who) => {
-            request.extensions_mut().insert(who);
+    let who = match app.keys.admit(header.as_deref()).await {
+        Ok(who) => who,
+        Err(err) => return err.into_response(),
+    };
+    let mut response = match app.limits.ask(&who).and_then(|()| may(&who, scope)) {
+        Ok(()) => {
+            request.extensions_mut().insert(who.clone());
             next.run(request).await
         }
         Err(err) => err.into_response(),
-    }
-}
-
-async fn known(app: &App, header: Option<&str>, scope: Scope) -> Result<Principal> {
-    let who = app.keys.admit(header).await?;
-    may(&who, scope)?;
-    Ok(who)
+    };
+    app.limits.tell(&who, response.headers_mut());
+    response
 }
 
 /// Has the key this scope?

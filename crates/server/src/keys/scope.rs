@@ -179,7 +179,7 @@ const TABLE: &[(&str, Asks, Asks)] = &[
     ),
     ("/everstate/v1/effects", Asks::Scope(Scope::SessionsRead), Asks::Scope(Scope::ApprovalsWrite)),
     ("/everstate/v1/budgets", Asks::Scope(Scope::SessionsRead), Asks::Scope(Scope::SessionsRead)),
-    ("/everstate/v1/limits", Asks::Scope(Scope::SessionsRead), Asks::Scope(Scope::SessionsRead)),
+    ("/everstate/v1/retention", Asks::Scope(Scope::SessionsRead), Asks::Scope(Scope::Admin)),
     ("/everstate/v1/offers", Asks::Scope(Scope::ModelsRead), Asks::Scope(Scope::ModelsRead)),
     ("/everstate/v1/tools", Asks::Scope(Scope::ModelsRead), Asks::Scope(Scope::ModelsRead)),
     ("/everstate/v1/codes", Asks::Scope(Scope::ModelsRead), Asks::Scope(Scope::ModelsRead)),

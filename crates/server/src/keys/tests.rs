@@ -1,5 +1,7 @@
 //! Keys over a registry in memory and a clock that stands still; and the page of who may do what.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,6 +9,7 @@ use async_trait::async_trait;
 use everstate_store::open;
 use expect_test::expect_file;
 
+use super::book::NewKey;
 use super::routes::routes;
 use super::scope::{Asks, ROLES, role};
 use super::*;

@@ -13,6 +13,7 @@ mod erasing;
 mod everstate;
 mod responses;
 mod later_agents;
+mod limits;
 mod running;
 mod server;
 mod starting;

@@ -26,7 +26,7 @@ pub(crate) static STATE: Schema = Schema {
     name: "everstate",
     migrations: sql::MIGRATIONS,
     insert_migration: sql::INSERT_MIGRATION,
-    steps: &[include_str!("schema/state_0001.sql")],
+    steps: &[include_str!("schema/state_0001.sql"), include_str!("schema/state_0002.sql")],
 };
 
 pub(crate) static KEYS: Schema = Schema {

@@ -122,6 +122,14 @@ pub(crate) const LIST_FROM_NEWEST: &str = "\
     SELECT session, created_at, summary FROM everstate.session \
     WHERE project = $1 ORDER BY created_at DESC, session DESC LIMIT $2";
 
+pub(crate) const UNDER_WAY: &str = "\
+    SELECT session, created_at, summary FROM everstate.session \
+    WHERE project = $1 AND (created_at, session) < ($2, $3) AND under_way \
+    ORDER BY created_at DESC, session DESC LIMIT $4";
+pub(crate) const UNDER_WAY_FROM_NEWEST: &str = "\
+    SELECT session, created_at, summary FROM everstate.session \
+    WHERE project = $1 AND under_way ORDER BY created_at DESC, session DESC LIMIT $2";
+
 pub(crate) const PUT_SNAPSHOT: &str = "\
     INSERT INTO everstate.snapshot (bucket, session, seq, hash, data_key, body) \
     SELECT it.bucket, it.session, $3, $4, it.data_key, $6 FROM everstate.session AS it \

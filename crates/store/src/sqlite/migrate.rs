@@ -24,7 +24,11 @@ pub(crate) struct Schema {
 pub(crate) static STATE: Schema = Schema {
     what: "state",
     application_id: 0x4576_5374,
-    steps: &[include_str!("schema/state_0001.sql"), include_str!("schema/state_0002.sql")],
+    steps: &[
+        include_str!("schema/state_0001.sql"),
+        include_str!("schema/state_0002.sql"),
+        include_str!("schema/state_0003.sql"),
+    ],
 };
 
 pub(crate) static KEYS: Schema = Schema {

@@ -63,6 +63,14 @@ pub(crate) const LIST: &str = "\
     WHERE project = ?1 AND (created_at, session) < (?2, ?3) \
     ORDER BY created_at DESC, session DESC LIMIT ?4";
 
+/// The condition is that of the index, word by word.
+pub(crate) const UNDER_WAY: &str = "\
+    SELECT session, created_at, summary FROM session \
+    WHERE project = ?1 AND (created_at, session) < (?2, ?3) \
+    AND project IS NOT NULL AND substr(summary, 1, 15) <> '{\"state\":\"idle\"' \
+    AND substr(summary, 1, 15) <> '{\"state\":\"parke' \
+    ORDER BY created_at DESC, session DESC LIMIT ?4";
+
 pub(crate) const PUT_SNAPSHOT: &str = "\
     INSERT INTO snapshot (bucket, session, seq, hash, data_key, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
     ON CONFLICT (bucket, session) DO UPDATE SET \

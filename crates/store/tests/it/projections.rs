@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use everstate_kernel::ids::SessionId;
 use everstate_runtime::buckets::Buckets;
-use everstate_runtime::ports::{ListKey, NewRow, PostOutcome, Projection, RowKind};
+use everstate_runtime::ports::{ListKey, Listed, NewRow, PostOutcome, Projection, RowKind};
 
 use crate::stores::{Owner, Place, listing, on_each, projection};
 
@@ -110,6 +110,40 @@ fn a_listing_keeps_its_place_and_changes_its_summary() {
         let listed = log.list("p", None, 9).await.unwrap();
         assert_eq!((listed[0].created_at, listed[0].summary.as_str()), (10, "old"));
         assert_eq!(log.list("q", None, 9).await, Ok(vec![]));
+    });
+}
+
+#[test]
+fn what_is_under_way_is_found_among_what_is_not() {
+    on_each(async |place| {
+        let log = place.log();
+        let told = |state: &str| format!("{{\"state\":\"{state}\",\"turns\":1}}");
+        let mut owners: Vec<Owner> = (1..=6).map(Owner::new).collect();
+        let states = ["running", "idle", "waiting", "parked", "running", "a word of tomorrow"];
+        for (n, (owner, state)) in owners.iter_mut().zip(states).enumerate() {
+            let project = if n == 4 { "q" } else { "p" };
+            let listing = listing(project, 10 + n as u64, &told(state));
+            owner.project(log, Projection { listing, ..projection(None, false) }).await;
+        }
+        let ids: Vec<SessionId> = owners.iter().map(|it| it.session).collect();
+        let found = async |project: &str, before: Option<(u64, usize)>, limit: usize| {
+            let before = before.map(|(at, n)| ListKey { created_at: at, session: ids[n] });
+            let listed = log.under_way(project, before, limit).await.unwrap();
+            let place = |it: &Listed| ids.iter().position(|id| *id == it.session).unwrap();
+            listed.iter().map(place).collect::<Vec<_>>()
+        };
+        assert_eq!(found("p", None, 9).await, [5, 2, 0]);
+        assert_eq!(found("p", None, 2).await, [5, 2]);
+        assert_eq!(found("p", Some((12, 2)), 9).await, [0]);
+        assert_eq!(found("q", None, 9).await, [4]);
+        assert!(found("r", None, 9).await.is_empty());
+        // It follows what happens: one ends, one begins, one is only written to, one goes.
+        for (n, state) in [(0, Some("idle")), (1, Some("running")), (2, None)] {
+            let listing = state.and_then(|it| listing("p", 99, &told(it)));
+            owners[n].project(log, Projection { listing, ..projection(None, true) }).await;
+        }
+        log.delete(ids[5]).await.unwrap();
+        assert_eq!(found("p", None, 9).await, [2, 1]);
     });
 }
 

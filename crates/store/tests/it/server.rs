@@ -99,7 +99,7 @@ fn a_newer_schema_is_refused_and_not_touched() {
     let Some(cluster) = cluster() else { return };
     let folder = tempfile::tempdir().unwrap();
     runtime().block_on(async {
-        for schema in ["everstate", "everstate_keys"] {
+        for (schema, version) in [("everstate", 2), ("everstate_keys", 1)] {
             let name = cluster.fresh_name();
             let url = cluster.url(&name);
             // Of the other schema nothing is made either.
@@ -110,9 +110,10 @@ fn a_newer_schema_is_refused_and_not_touched() {
             );
             cluster.sql(&name, &format!("INSERT INTO {schema}.migration VALUES (99, '')"));
             let refused = open(&url, settings(folder.path())).await.unwrap_err();
-            let OpenError::Newer { found: 99, known: 1, .. } = refused else {
+            let OpenError::Newer { found: 99, known, .. } = refused else {
                 panic!("{schema}: {refused}")
             };
+            assert_eq!(known, version, "{schema}");
             let tables = cluster
                 .sql(&name, "SELECT count(*) FROM pg_tables WHERE schemaname LIKE 'everstate%'");
             assert_eq!(tables, "1");
@@ -163,7 +164,7 @@ fn doctor_hears_what_an_acknowledged_write_survives() {
     runtime().block_on(async {
         let store = open(&cluster.fresh_database(), settings(folder.path())).await.unwrap();
         let facts = store.upkeep.facts().await.unwrap();
-        assert!(facts.schema == 1 && facts.bytes > 1_000_000 && facts.path.is_none(), "{facts:?}");
+        assert!(facts.schema == 2 && facts.bytes > 1_000_000 && facts.path.is_none(), "{facts:?}");
         assert!(facts.server.is_some_and(|it| it.starts_with("PostgreSQL 1")));
         assert_eq!(facts.blobs_down, None);
         expect![[r#"

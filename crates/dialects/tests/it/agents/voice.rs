@@ -76,6 +76,7 @@ pub(super) fn say(text: &str) -> Input {
             trace: None,
             remind_every_ms: None,
             compact: None,
+            by: None,
         },
         when_busy: WhenBusy::Steer,
     })

@@ -69,7 +69,7 @@ async fn begin(
     };
     let doc = draft::document(app, who, request, session).await?;
     app.stall.want(&doc.agent.model).await?;
-    let begin = draft::begin(app, &doc, request.input.clone(), trace)?;
+    let begin = draft::begin(app, who, &doc, request.input.clone(), trace)?;
     let mut target = Target { session, turn: FIRST, memory: false, risky: false };
     if earlier.is_none() {
         match app.claims.claim(asked, &target, None).await? {

@@ -130,15 +130,17 @@ pub(crate) async fn forked(
 /// Something that is said: it begins a turn, or is heard by the one that runs.
 pub(super) fn begin(
     app: &App,
+    who: &Principal,
     doc: &SessionDoc,
     items: Vec<NewItem>,
     trace: Option<String>,
 ) -> Result<Begin> {
+    let by = Some(app.limits.by(who));
     Ok(Begin {
         items,
         answers: Vec::new(),
         approvals: Vec::new(),
-        terms: terms(app, doc, trace)?,
+        terms: TurnTerms { by, ..terms(app, doc, trace)? },
         when_busy: WhenBusy::Steer,
     })
 }
@@ -161,6 +163,7 @@ pub(crate) fn terms(app: &App, doc: &SessionDoc, trace: Option<String>) -> Resul
         trace,
         remind_every_ms: doc.agent.experimental.time_awareness.then_some(REMIND_EVERY_MS),
         compact: compact(app, &doc.agent.model),
+        by: None,
     })
 }
 

@@ -142,7 +142,8 @@ fn is_stale(rejection: &Rejection) -> bool {
         | Rejection::NotABoundary
         | Rejection::Parked(_)
         | Rejection::NotParked
-        | Rejection::OldEpoch { .. } => false,
+        | Rejection::OldEpoch { .. }
+        | Rejection::TurnedAway(_) => false,
     }
 }
 
@@ -187,8 +188,8 @@ impl Around<'_> {
         let param = |name: &str| format!("events[{i}].{name}");
         match event {
             SessionInput::Message(items) => {
-                let begin =
-                    draft::begin(self.app, self.doc, items.clone(), trace.map(str::to_owned))?;
+                let (items, trace) = (items.clone(), trace.map(str::to_owned));
+                let begin = draft::begin(self.app, self.who, self.doc, items, trace)?;
                 Ok(Some(Input::Begin(begin)))
             }
             SessionInput::Cancel => {

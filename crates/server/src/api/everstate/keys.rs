@@ -12,9 +12,10 @@ use crate::app::App;
 use crate::error::{ApiError, Result, codes, shown};
 use crate::http::{Answer, Id, Whole};
 use crate::keys::admission::may;
+use crate::keys::book::{Listed, NewKey};
 use crate::keys::doc::{Standing, span};
 use crate::keys::scope::{ROLES, Scope, Scopes, role};
-use crate::keys::{self, Listed, Principal, project_name};
+use crate::keys::{Principal, project_name};
 use crate::limits::Rates;
 
 #[derive(Debug, Deserialize)]
@@ -118,9 +119,13 @@ pub(super) async fn create(
             .param("project"));
     }
     gives_no_more(&who, scopes)?;
+    if let Some(name) = new.limits.and_then(|it| it.mistake()) {
+        let text = format!("`{name}` is at least 1; leave it out for the project's limit");
+        return Err(ApiError::new(&codes::INVALID_VALUE, text).param(format!("limits.{name}")));
+    }
     let now = app.clock.now();
     let expires_at = ends(&new, now)?;
-    let key = keys::NewKey {
+    let key = NewKey {
         project: project.to_owned(),
         name: new.name.clone(),
         role: named.map(str::to_owned),
@@ -230,10 +235,9 @@ pub(super) async fn rotate(
         let text = "a time of grace is a number with s, m, h or d: `24h`, or `0s` for none";
         ApiError::new(&codes::INVALID_VALUE, text).param("grace")
     })?;
-    let theirs = app.keys.list(ours(&who)).await?;
-    let key = theirs.into_iter().find(|it| it.id == id).ok_or_else(missing)?;
+    let key = meant(&app, &who, &id).await?;
     gives_no_more(&who, key.doc.scopes())?;
-    let made = app.keys.rotate(&id, ours(&who), grace).await?.ok_or_else(|| {
+    let made = app.keys.rotate(&key.id, ours(&who), grace).await?.ok_or_else(|| {
         ApiError::new(&codes::NOT_POSSIBLE, "the key has expired or was revoked")
             .attempt("everstate key create NAME")
     })?;
@@ -250,15 +254,26 @@ pub(super) async fn revoke(
     who: Principal,
     Id(id): Id,
 ) -> Result<Answer> {
-    let theirs = app.keys.list(ours(&who)).await?;
-    let key = theirs.iter().find(|it| it.id == id).ok_or_else(missing)?;
+    let key = meant(&app, &who, &id).await?;
     // Whoever could revoke a key that may do more could lock its holder out.
     gives_no_more(&who, key.doc.scopes())?;
-    if !app.keys.revoke(&id, ours(&who)).await? {
+    if !app.keys.revoke(&key.id, ours(&who)).await? {
         return Err(missing());
     }
-    Ok(json!({ "id": id, "deleted": true }).into())
+    Ok(json!({ "id": key.id, "deleted": true }).into())
 }
+
+/// The key of this id, or the only one whose id begins so: old ids are longer than anybody types.
+async fn meant(app: &App, who: &Principal, id: &str) -> Result<Listed> {
+    let mut theirs = app.keys.list(ours(who)).await?;
+    theirs.retain(|it| it.id == id || (id.len() >= SHORTEST && it.id.starts_with(id)));
+    match theirs.len() {
+        1 => Ok(theirs.remove(0)),
+        _ => Err(missing()),
+    }
+}
+
+const SHORTEST: usize = 12;
 
 fn missing() -> ApiError {
     ApiError::new(&codes::NOT_FOUND, "there is no such key").param("id")

@@ -66,6 +66,7 @@ pub(super) async fn say(
         Some(doc) => agents::terms(&app, &doc, trace)?,
         None => again(&app, last_terms(&app, &state).await?, trace),
     };
+    terms.by = Some(app.limits.by(&who));
     if let Some(model) = &say.model {
         app.stall.want(model).await?;
         let mut agent = (*terms.agent).clone();

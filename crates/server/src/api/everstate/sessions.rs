@@ -30,6 +30,9 @@ pub(super) struct Page {
     limit: Option<usize>,
     /// What the page before said as `next`.
     before: Option<String>,
+    /// Only those in which a turn is under way, at work or waiting.
+    #[serde(default)]
+    running: bool,
 }
 
 const LIMIT: usize = 20;
@@ -42,7 +45,11 @@ pub(super) async fn list(
 ) -> Result<Answer> {
     let limit = page.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
     let before = page.before.as_deref().map(read_key).transpose()?;
-    let listed = app.durable.log.list(&who.project, before, limit).await?;
+    let log = &app.durable.log;
+    let listed = match page.running {
+        true => log.under_way(&who.project, before, limit).await?,
+        false => log.list(&who.project, before, limit).await?,
+    };
     let next = listed
         .last()
         .filter(|_| listed.len() == limit)
@@ -373,10 +380,14 @@ pub(super) async fn unpark(
     let id: SessionId = id
         .parse()
         .map_err(|_| ApiError::new(&codes::NOT_FOUND, "a parked session is named in full"))?;
-    if let Ok(session) = app.session(&who, id).await
-        && session.live.parked.is_none()
-    {
-        return Err(ApiError::new(&codes::NOT_POSSIBLE, format!("{id} is not parked")));
+    match app.session(&who, id).await {
+        Ok(session) if session.live.parked.is_none() => {
+            return Err(ApiError::new(&codes::NOT_POSSIBLE, format!("{id} is not parked")));
+        }
+        Ok(_) => {}
+        // One that cannot be read is ours all the same.
+        Err(err) if err.code() == &codes::SESSION_PARKED => {}
+        Err(err) => return Err(err),
     }
     app.durable
         .host

@@ -96,6 +96,7 @@ async fn begin(
     loop {
         let mut draft = draft::draft(app, who, request, again.as_ref()).await?;
         draft.begin.terms.trace = trace.clone();
+        draft.begin.terms.by = Some(app.limits.by(who));
         if claimed.as_ref().is_none_or(|it| it.target != draft.target || again.is_none()) {
             match app.claims.claim(asked, &draft.target, claimed.as_ref()).await? {
                 Claimed::Ours(ours) => claimed = Some(ours),

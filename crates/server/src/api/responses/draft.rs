@@ -169,6 +169,7 @@ fn terms(app: &App, request: &CreateRequest, tools: Vec<Tool>) -> TurnTerms {
         trace: None,
         remind_every_ms: None,
         compact: None,
+        by: None,
     }
 }
 

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 
 const SOURCE: &str = include_str!("../statements.rs");
-const SCHEMAS: [&str; 2] =
-    [include_str!("../schema/state_0001.sql"), include_str!("../schema/keys_0001.sql")];
+const SCHEMAS: [&str; 3] = [
+    include_str!("../schema/state_0001.sql"),
+    include_str!("../schema/state_0002.sql"),
+    include_str!("../schema/keys_0001.sql"),
+];
 
 /// Constants that are more than one shape: the server's word about itself, and its housekeeping.
 const ABOUT_THE_SERVER: &[&str] = &[
