@@ -154,6 +154,7 @@ pub(crate) fn begin(model: &str, said: String, runner: Runner, resumable: bool) 
             trace: None,
             remind_every_ms: None,
             compact: None,
+            by: None,
         },
         when_busy: WhenBusy::Steer,
     }
