@@ -115,7 +115,7 @@ UNUSABLE = {
     "mcp": {
         "type": "mcp",
         "server_label": "deep",
-        "transport": {"type": "http", "server_url": "https://mcp.example.com/mcp"},
+        "transport": {"type": "http", "server_url": "https://mcp.example.com/mcp", "headers": {}},
     },
     "web_search": {"type": "web_search"},
     "computer_use": {"type": "computer_use"},

@@ -5,16 +5,17 @@
 //! a provider says about an error, which may quote them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everstate_kernel::delta::Finish;
 use everstate_kernel::event::{Append, Cost, Cut, End, Event, Try, Why};
 use everstate_kernel::ids::{AttemptId, CallId, Millis, SessionId, StepNo, TurnNo};
-use everstate_kernel::input::TurnTerms;
+use everstate_kernel::input::{Calls, TurnTerms};
 use everstate_kernel::item::{Body, Outcome};
 use everstate_kernel::money::Usage;
 use everstate_kernel::plan::Plan;
+use everstate_kernel::tool::Runs;
 use opentelemetry::trace::{SpanId, SpanKind, Status};
 use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
@@ -36,12 +37,22 @@ pub(super) struct Turn {
     started_at: Millis,
     step: Option<(StepNo, Millis)>,
     attempts: BTreeMap<AttemptId, Attempt>,
-    /// When each tool under way was started, and in which step.
-    tools: BTreeMap<CallId, (Millis, StepNo)>,
+    /// Tools that its client runs while it waits.
+    clients: BTreeSet<String>,
+    /// Those under way.
+    tools: BTreeMap<CallId, Tool>,
     usage: Usage,
     cost_micros: u64,
     /// That answered last.
     provider: Option<String>,
+}
+
+#[derive(Debug)]
+struct Tool {
+    started_at: Millis,
+    step: StepNo,
+    /// The conventions' word: `function` for the client's, `extension` for ours.
+    kind: &'static str,
 }
 
 #[derive(Debug)]
@@ -81,6 +92,15 @@ pub(super) fn hear(
     spans
 }
 
+/// A turn that ends with its client's calls open does not wait for them.
+fn waited_for(terms: &TurnTerms) -> BTreeSet<String> {
+    let tools = terms.agent.tools.iter().filter(|it| it.runs == Runs::Client);
+    match terms.calls {
+        Calls::Hold => tools.map(|it| it.name.clone()).collect(),
+        Calls::Return => BTreeSet::new(),
+    }
+}
+
 impl Turn {
     fn new(reading: &Reading<'_>, no: TurnNo, terms: &TurnTerms, at: Millis) -> Turn {
         let session = reading.session;
@@ -92,6 +112,7 @@ impl Turn {
             started_at: at,
             step: None,
             attempts: BTreeMap::new(),
+            clients: waited_for(terms),
             tools: BTreeMap::new(),
             usage: Usage::default(),
             cost_micros: 0,
@@ -141,6 +162,13 @@ impl Turn {
                 }
                 more.extend(self.spent(cost));
                 spans.extend(self.attempt_span(*attempt, at, reading, None, more));
+                for item in items {
+                    if let Body::Call { call, name, .. } = &item.body
+                        && self.clients.contains(name)
+                    {
+                        self.start_tool(*call, at, "function");
+                    }
+                }
             }
             Event::SummedUp { attempt, cost, .. } => {
                 let more = self.spent(cost);
@@ -164,10 +192,7 @@ impl Turn {
                 more.push(KeyValue::new("everstate.dropped", true));
                 spans.extend(self.attempt_span(*attempt, at, reading, None, more));
             }
-            Event::ToolStarted { call } => {
-                let step = self.step.map_or(0, |(step, _)| step);
-                self.tools.insert(*call, (at, step));
-            }
+            Event::ToolStarted { call } => self.start_tool(*call, at, "extension"),
             Event::ToolFinished { call, outcome, .. } => {
                 spans.extend(self.tool_span(*call, at, *outcome, reading));
             }
@@ -197,6 +222,11 @@ impl Turn {
             | Event::Unparked
             | Event::Foreign(_) => {}
         }
+    }
+
+    fn start_tool(&mut self, call: CallId, at: Millis, kind: &'static str) {
+        let step = self.step.map_or(0, |(step, _)| step);
+        self.tools.insert(call, Tool { started_at: at, step, kind });
     }
 
     /// The usage of one attempt, which also counts for the turn.
@@ -285,7 +315,7 @@ impl Turn {
         reading: &Reading<'_>,
     ) -> Option<SpanData> {
         // Calls that were never started have a result too; nothing ran.
-        let (started_at, step) = self.tools.remove(&call)?;
+        let Tool { started_at, step, kind } = self.tools.remove(&call)?;
         let error = match outcome {
             Outcome::Ok => None,
             Outcome::Failed => Some("failed"),
@@ -295,7 +325,7 @@ impl Turn {
         };
         let mut attributes = vec![
             KeyValue::new("gen_ai.operation.name", "execute_tool"),
-            KeyValue::new("gen_ai.tool.type", "extension"),
+            KeyValue::new("gen_ai.tool.type", kind),
             KeyValue::new("gen_ai.tool.call.id", format!("{}/{call}", self.session)),
         ];
         let mut title = "execute_tool".to_owned();

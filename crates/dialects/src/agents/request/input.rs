@@ -21,6 +21,9 @@ const IMAGE_KINDS: &[&str] = &["image/png", "image/jpeg", "image/webp", "image/g
 /// A text, or messages.
 pub(super) fn read_input(param: &str, json: &Json) -> Result<Vec<NewItem>, Complaint> {
     if let Some(said) = string(json) {
+        if said.is_empty() {
+            return Err(invalid(param, format!("Invalid '{param}': it is empty.")));
+        }
         return Ok(vec![message(vec![Part::text(said)])]);
     }
     if as_list(json).is_none() {

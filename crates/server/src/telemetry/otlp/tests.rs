@@ -92,7 +92,7 @@ fn a_span_is_written_as_collectors_read_it() {
             "status": {}
           }
         ]"#]]
-    .assert_eq(&told.unwrap());
+    .assert_eq(&told.expect("spans have a JSON form"));
 }
 
 #[test]

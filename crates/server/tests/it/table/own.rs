@@ -51,6 +51,9 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("POST /everstate/v1/keys", "makes one, and shows it once"),
     ("DELETE /everstate/v1/keys/{id}", "revokes it"),
     ("POST /everstate/v1/keys/{id}/rotate", "another text for the same key"),
+    ("GET /everstate/v1/stop", "which projects are held"),
+    ("POST /everstate/v1/stop", "ends what runs; with `hold`, lets nothing begin"),
+    ("POST /everstate/v1/start", "lifts a hold"),
 ];
 
 /// The routes that the door's source registers: `GET /everstate/v1/sessions`.

@@ -238,9 +238,10 @@ const AGENT: &str = r#"{"model":"rehearsal"}"#;
 
 /// Of the kind that the field is about.
 fn credential(about: &str) -> Value {
-    if about.contains("[mcp_oauth]") {
-        let basic = about.contains("[client_secret_basic]");
-        let kind = if basic { "client_secret_basic" } else { "client_secret_post" };
+    // What a field is tried with first is the first of what the SDK lists.
+    if about.contains("[mcp_oauth]") || ["auth", "auth.type"].contains(&about) {
+        let post = about.contains("[client_secret_post]");
+        let kind = if post { "client_secret_post" } else { "client_secret_basic" };
         return json!({
             "type": "mcp_oauth",
             "mcp_server_url": "https://mcp.example.com/mcp",
