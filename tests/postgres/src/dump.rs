@@ -26,7 +26,13 @@ impl Cluster {
             .expect("it is text");
             let name =
                 |it: &Path| it.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            for step in files.iter().filter(|it| name(it).starts_with(prefix)) {
+            // What is only added is added by whoever opens it.
+            let is_step = |it: &&PathBuf| {
+                let name = name(it);
+                let rest = name.strip_prefix(prefix);
+                rest.is_some_and(|it| it.starts_with(|it: char| it.is_ascii_digit()))
+            };
+            for step in files.iter().filter(is_step) {
                 script.push_str(&fs::read_to_string(step).expect("a step is text"));
             }
         }
@@ -34,15 +40,29 @@ impl Cluster {
             let tables = self.sql(
                 database,
                 &format!(
-                    "SELECT tablename FROM pg_tables WHERE schemaname = '{schema}' ORDER BY 1"
+                    "SELECT tablename FROM pg_tables WHERE schemaname = '{schema}' \
+                     AND tablename <> 'addition' ORDER BY 1"
                 ),
             );
             for table in tables.lines() {
+                // Columns that follow from others are not copied.
+                let columns = self.sql(
+                    database,
+                    &format!(
+                        "SELECT string_agg(quote_ident(column_name), ', ' ORDER BY ordinal_position) \
+                         FROM information_schema.columns WHERE is_generated = 'NEVER' \
+                         AND table_schema = '{schema}' AND table_name = '{table}'"
+                    ),
+                );
+                let columns = columns.trim();
                 let rows = self.sql(
                     database,
-                    &format!("COPY (SELECT * FROM {schema}.{table} it ORDER BY it) TO STDOUT"),
+                    &format!(
+                        "COPY (SELECT {columns} FROM {schema}.{table} it ORDER BY it) TO STDOUT"
+                    ),
                 );
-                writeln!(script, "COPY {schema}.{table} FROM stdin;").expect("it is text");
+                writeln!(script, "COPY {schema}.{table} ({columns}) FROM stdin;")
+                    .expect("it is text");
                 if !rows.is_empty() {
                     writeln!(script, "{rows}").expect("it is text");
                 }

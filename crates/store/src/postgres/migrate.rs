@@ -20,13 +20,17 @@ pub(crate) struct Schema {
     insert_migration: &'static str,
     /// The n-th step, from 1, leads to version n. A step that was released is never changed.
     steps: &'static [&'static str],
+    /// What a later release adds and an earlier one does not mind: names and what is done, once. While releases change,
+    /// nodes of the earlier one may start again.
+    additions: &'static [(&'static str, &'static str)],
 }
 
 pub(crate) static STATE: Schema = Schema {
     name: "everstate",
     migrations: sql::MIGRATIONS,
     insert_migration: sql::INSERT_MIGRATION,
-    steps: &[include_str!("schema/state_0001.sql"), include_str!("schema/state_0002.sql")],
+    steps: &[include_str!("schema/state_0001.sql")],
+    additions: &[("under_way", include_str!("schema/state_under_way.sql"))],
 };
 
 pub(crate) static KEYS: Schema = Schema {
@@ -34,6 +38,7 @@ pub(crate) static KEYS: Schema = Schema {
     migrations: sql::KEYS_MIGRATIONS,
     insert_migration: sql::INSERT_KEYS_MIGRATION,
     steps: &[include_str!("schema/keys_0001.sql")],
+    additions: &[],
 };
 
 /// So often two may be in each other's way before it is called a failure.
@@ -75,11 +80,14 @@ pub(crate) async fn migrate(line: &Line, shown: &str, schema: &Schema) -> Result
     let mut last = None;
     for _ in 0..TRIES {
         let found = look(line, shown, schema).await?;
-        let Some(step) = schema.steps.get(found as usize) else { return Ok(()) };
         let live = line.get().await.map_err(|it| failed(&it))?;
-        let done = match found {
-            0 => first_step(&live, schema, step).await,
-            _ => take_step(&live, schema, found + 1, step).await,
+        let done = match schema.steps.get(found as usize) {
+            Some(step) if found == 0 => first_step(&live, schema, step).await,
+            Some(step) => take_step(&live, schema, found + 1, step).await,
+            None => match add(&live, schema).await {
+                Ok(()) => return Ok(()),
+                failed => failed,
+            },
         };
         let Err(trouble) = done else { continue };
         // After this the connection is out of the transaction, whatever happened in it.
@@ -136,6 +144,40 @@ async fn take_step(live: &Live, schema: &Schema, to: u32, step: &str) -> Result<
             live.plain("COMMIT").await
         }
     }
+}
+
+/// Adds what is missing.
+async fn add(live: &Live, schema: &Schema) -> Result<(), Trouble> {
+    if schema.additions.is_empty() {
+        return Ok(());
+    }
+    let there = match live.rows(sql::ADDITIONS, &[]).await {
+        Ok(rows) => {
+            let names: Result<Vec<String>, _> = rows.iter().map(|it| values::get(it, 0)).collect();
+            names.map_err(|down| Trouble::new(Kind::Refused, down.0))?
+        }
+        Err(trouble) if trouble.kind == Kind::Missing => {
+            let table = "CREATE TABLE IF NOT EXISTS everstate.addition \
+                         (name text NOT NULL, PRIMARY KEY (name))";
+            live.plain(table).await?;
+            Vec::new()
+        }
+        Err(trouble) => return Err(trouble),
+    };
+    for (name, text) in
+        schema.additions.iter().filter(|(name, _)| !there.iter().any(|it| it == name))
+    {
+        live.plain("BEGIN").await?;
+        let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(name, Type::TEXT)];
+        match live.rows(sql::INSERT_ADDITION, &params).await?.is_empty() {
+            true => live.plain("ROLLBACK").await?,
+            false => {
+                live.plain(text).await?;
+                live.plain("COMMIT").await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn checksum_of(step: &str) -> Vec<u8> {

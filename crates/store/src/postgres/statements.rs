@@ -322,6 +322,10 @@ pub(crate) const INSERT_KEYS_MIGRATION: &str = "\
     INSERT INTO everstate_keys.migration (version, checksum) VALUES ($1, $2) \
     ON CONFLICT (version) DO NOTHING RETURNING version";
 
+pub(crate) const ADDITIONS: &str = "SELECT name FROM everstate.addition ORDER BY name";
+pub(crate) const INSERT_ADDITION: &str = "\
+    INSERT INTO everstate.addition (name) VALUES ($1) ON CONFLICT (name) DO NOTHING RETURNING name";
+
 // ---- what the server says of itself -------------------------------------------------------
 
 pub(crate) const SETTING: &str = "SELECT current_setting($1, TRUE)";

@@ -19,22 +19,22 @@ pub(crate) struct Schema {
     application_id: u32,
     /// The n-th step, from 1, leads to version n. A step that was released is never changed.
     steps: &'static [&'static str],
+    /// What is added where it is missing, and an earlier release does not mind: whoever goes back to that can.
+    additions: &'static str,
 }
 
 pub(crate) static STATE: Schema = Schema {
     what: "state",
     application_id: 0x4576_5374,
-    steps: &[
-        include_str!("schema/state_0001.sql"),
-        include_str!("schema/state_0002.sql"),
-        include_str!("schema/state_0003.sql"),
-    ],
+    steps: &[include_str!("schema/state_0001.sql"), include_str!("schema/state_0002.sql")],
+    additions: include_str!("schema/state_under_way.sql"),
 };
 
 pub(crate) static KEYS: Schema = Schema {
     what: "key",
     application_id: 0x4576_4b65,
     steps: &[include_str!("schema/keys_0001.sql")],
+    additions: "",
 };
 
 impl Schema {
@@ -129,7 +129,7 @@ pub(crate) fn migrate(db: &mut Connection, path: &Path, schema: &Schema) -> Resu
         tx.pragma_update(None, "user_version", version).map_err(failed)?;
         tx.commit().map_err(failed)?;
     }
-    Ok(())
+    db.execute_batch(schema.additions).map_err(failed)
 }
 
 fn checksum_of(step: &str) -> Vec<u8> {

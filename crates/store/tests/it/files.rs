@@ -225,7 +225,7 @@ async fn doctor_hears_the_facts() {
     let store = at(folder.path()).await.unwrap();
     let facts = store.upkeep.facts().await.unwrap();
     assert_eq!(facts.path, Some(folder.path().join("state.db")));
-    assert!(facts.schema == 3 && facts.bytes > 0 && facts.flush.is_some(), "{facts:?}");
+    assert!(facts.schema == 2 && facts.bytes > 0 && facts.flush.is_some(), "{facts:?}");
     let said = facts.keys.replace(folder.path().to_str().unwrap(), "FOLDER");
     expect!["master key in the file FOLDER/master.key; data keys in FOLDER/keys.db"]
         .assert_eq(&said);

@@ -99,7 +99,7 @@ fn a_newer_schema_is_refused_and_not_touched() {
     let Some(cluster) = cluster() else { return };
     let folder = tempfile::tempdir().unwrap();
     runtime().block_on(async {
-        for (schema, version) in [("everstate", 2), ("everstate_keys", 1)] {
+        for (schema, version) in [("everstate", 1), ("everstate_keys", 1)] {
             let name = cluster.fresh_name();
             let url = cluster.url(&name);
             // Of the other schema nothing is made either.
@@ -164,7 +164,7 @@ fn doctor_hears_what_an_acknowledged_write_survives() {
     runtime().block_on(async {
         let store = open(&cluster.fresh_database(), settings(folder.path())).await.unwrap();
         let facts = store.upkeep.facts().await.unwrap();
-        assert!(facts.schema == 2 && facts.bytes > 1_000_000 && facts.path.is_none(), "{facts:?}");
+        assert!(facts.schema == 1 && facts.bytes > 1_000_000 && facts.path.is_none(), "{facts:?}");
         assert!(facts.server.is_some_and(|it| it.starts_with("PostgreSQL 1")));
         assert_eq!(facts.blobs_down, None);
         expect![[r#"

@@ -3,10 +3,13 @@ use super::*;
 const FIRST: &str = "CREATE TABLE note (text TEXT) STRICT; INSERT INTO note VALUES ('kept');";
 const SECOND: &str = "ALTER TABLE note ADD COLUMN author TEXT;";
 
-static ONE: Schema = Schema { what: "note", application_id: 7, steps: &[FIRST] };
-static TWO: Schema = Schema { what: "note", application_id: 7, steps: &[FIRST, SECOND] };
-static OTHER: Schema = Schema { what: "note", application_id: 7, steps: &["SELECT 1;", SECOND] };
-static BAD: Schema = Schema { what: "note", application_id: 7, steps: &[FIRST, "CREATE nonsense"] };
+static ONE: Schema = Schema { what: "note", application_id: 7, steps: &[FIRST], additions: "" };
+static TWO: Schema =
+    Schema { what: "note", application_id: 7, steps: &[FIRST, SECOND], additions: "" };
+static OTHER: Schema =
+    Schema { what: "note", application_id: 7, steps: &["SELECT 1;", SECOND], additions: "" };
+static BAD: Schema =
+    Schema { what: "note", application_id: 7, steps: &[FIRST, "CREATE nonsense"], additions: "" };
 
 fn at(path: &Path, schema: &Schema) -> Result<String, OpenError> {
     refuse_foreign(path, schema)?;
