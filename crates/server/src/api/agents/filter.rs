@@ -1,4 +1,4 @@
-//! What lists of vaults and credentials are narrowed by: metadata, and whether things are in use.
+//! What lists are narrowed by: metadata, and of vaults and credentials whether they are in use.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,43 +26,52 @@ enum Status {
 
 impl Filter {
     pub(super) fn read(asked: &Asked) -> Result<Filter> {
-        let mut filter = Filter::default();
+        let mut filter = Filter { metadata: metadata(asked)?, statuses: None };
         for (name, value) in asked {
             if name == "status" || name == "status[]" {
                 filter.statuses.get_or_insert_default().insert(status(value)?);
-            } else if let Some(key) = name.strip_prefix("metadata[") {
-                filter.narrow(key.strip_suffix(']').unwrap_or(key), value)?;
             }
         }
         Ok(filter)
-    }
-
-    fn narrow(&mut self, key: &str, value: &str) -> Result<()> {
-        let wrong = |what: String| {
-            let param = format!("metadata.{}", shown(key));
-            let text = format!("Invalid '{param}': {what}.");
-            Err(ApiError::new(&codes::INVALID_VALUE, text).param(param))
-        };
-        if !(1..=KEY_CHARS_MAX).contains(&key.chars().count()) {
-            return wrong(format!("a key has 1 to {KEY_CHARS_MAX} letters"));
-        }
-        if value.chars().count() > VALUE_CHARS_MAX {
-            return wrong(format!("a value has at most {VALUE_CHARS_MAX} letters"));
-        }
-        let before = self.metadata.insert(key.to_owned(), value.to_owned());
-        if before.is_some_and(|it| it != value) {
-            return wrong("it is asked for with two values, and has only one".to_owned());
-        }
-        if self.metadata.len() > PAIRS_MAX {
-            return wrong(format!("a list is narrowed by at most {PAIRS_MAX} pairs"));
-        }
-        Ok(())
     }
 
     pub(super) fn takes(&self, metadata: &BTreeMap<String, String>) -> bool {
         self.statuses.as_ref().is_none_or(|it| it.contains(&Status::Active))
             && self.metadata.iter().all(|(key, value)| metadata.get(key) == Some(value))
     }
+}
+
+/// The pairs that are asked for as `metadata[key]=value`.
+pub(super) fn metadata(asked: &Asked) -> Result<BTreeMap<String, String>> {
+    let mut pairs = BTreeMap::new();
+    for (name, value) in asked {
+        if let Some(key) = name.strip_prefix("metadata[") {
+            narrow(&mut pairs, key.strip_suffix(']').unwrap_or(key), value)?;
+        }
+    }
+    Ok(pairs)
+}
+
+fn narrow(pairs: &mut BTreeMap<String, String>, key: &str, value: &str) -> Result<()> {
+    let wrong = |what: String| {
+        let param = format!("metadata.{}", shown(key));
+        let text = format!("Invalid '{param}': {what}.");
+        Err(ApiError::new(&codes::INVALID_VALUE, text).param(param))
+    };
+    if !(1..=KEY_CHARS_MAX).contains(&key.chars().count()) {
+        return wrong(format!("a key has 1 to {KEY_CHARS_MAX} letters"));
+    }
+    if value.chars().count() > VALUE_CHARS_MAX {
+        return wrong(format!("a value has at most {VALUE_CHARS_MAX} letters"));
+    }
+    let before = pairs.insert(key.to_owned(), value.to_owned());
+    if before.is_some_and(|it| it != value) {
+        return wrong("it is asked for with two values, and has only one".to_owned());
+    }
+    if pairs.len() > PAIRS_MAX {
+        return wrong(format!("a list is narrowed by at most {PAIRS_MAX} pairs"));
+    }
+    Ok(())
 }
 
 fn status(word: &str) -> Result<Status> {

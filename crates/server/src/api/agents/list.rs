@@ -16,16 +16,13 @@ use futures_util::stream::{self, StreamExt};
 
 use super::pages::{self, Asked, Page, no_such};
 use super::sessions::{object, settings};
-use super::{draft, index};
+use super::{draft, filter, index};
 use crate::app::App;
-use crate::error::{ApiError, Result, codes, shown};
+use crate::error::Result;
 use crate::http::{Answer, Params};
 use crate::keys::Principal;
 use crate::refuse;
 
-const PAIRS_MAX: usize = 16;
-const KEY_CHARS_MAX: usize = 64;
-const VALUE_CHARS_MAX: usize = 512;
 /// So many places of a list are looked at for one page, where filters leave most of them out.
 const WALK_MAX: usize = 10_000;
 const PIECE: usize = 200;
@@ -92,28 +89,8 @@ pub(super) async fn list(
 }
 
 fn read_filter(asked: &Asked) -> Result<Filter> {
-    let mut filter = Filter::default();
-    for (name, value) in asked {
-        if name == "agent_id" {
-            filter.agent_id = Some(value.clone());
-            continue;
-        }
-        let key = name.strip_prefix("metadata[").and_then(|it| it.strip_suffix(']'));
-        let Some(key) = key else { continue };
-        let n_chars = key.chars().count();
-        if !(1..=KEY_CHARS_MAX).contains(&n_chars) || value.chars().count() > VALUE_CHARS_MAX {
-            let text = format!(
-                "Invalid 'metadata': a key has 1 to {KEY_CHARS_MAX} letters, a value at most {VALUE_CHARS_MAX}."
-            );
-            return Err(ApiError::new(&codes::INVALID_VALUE, text).param(shown(name)));
-        }
-        filter.metadata.insert(key.to_owned(), value.clone());
-    }
-    if filter.metadata.len() > PAIRS_MAX {
-        let text = format!("Invalid 'metadata': at most {PAIRS_MAX} pairs.");
-        return Err(ApiError::new(&codes::INVALID_VALUE, text).param("metadata"));
-    }
-    Ok(filter)
+    let agent_id = asked.iter().rev().find(|(name, _)| name == "agent_id");
+    Ok(Filter { agent_id: agent_id.map(|it| it.1.clone()), metadata: filter::metadata(asked)? })
 }
 
 fn key(document: &Document) -> PageKey {
